@@ -1,0 +1,55 @@
+"""The plan of one machine, as data: made by the engine, read by the keeper of the machine.
+
+The guest runs the image's program as the child of its PID 1 (the agent); `spec` is the same OCI runtime spec that the image
+would get as a container, of which the agent uses process, hostname, root.readonly, mounts (tmpfs and binds), sysctl,
+masked and read-only paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bothy.linux.links import Interface
+from bothy.oci.runtime import Spec
+
+
+@dataclass(frozen=True)
+class Share:
+    """A host folder or file that the guest sees at `destination` (a bind mount, 9p underneath)."""
+
+    source: str
+    destination: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Disk:
+    """`format` is raw or qcow2."""
+
+    path: str
+    format: str = "raw"
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class MachinePlan:
+    """`template` is the folder of a ready template (see `bothy.machines.templates`). `vcpus` and `memory` (bytes) are those
+    of the template. `root` is the image's EROFS disk, `scratch` the overlay's upper disk (a file made at launch if it is
+    missing).
+    `tap` is the name of the tap that is made on `bridge`, empty with no network."""
+
+    id: str
+    spec: Spec
+    template: str
+    vcpus: int
+    memory: int
+    root: Disk
+    scratch: Disk
+    interface: Interface | None = None
+    tap: str = ""
+    bridge: str = ""
+    shares: list[Share] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    cgroup: str = ""
+    init: bool = False
+    warnings: list[str] = field(default_factory=list)
