@@ -1,0 +1,72 @@
+"""The engine, the images and the walls that the end-to-end tests run over."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import Result, TestEngine
+from tests.support.settle import assert_settled, become_subreaper, snapshot
+
+WALLS = ("container", "vm")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[TestEngine]:
+    """An engine with a busybox image and warm templates, ended and removed at the end of the session."""
+    if os.geteuid():
+        pytest.fail("the end-to-end tests need root")
+    become_subreaper()
+    root = Path(tempfile.mkdtemp(prefix="bothy-test-", dir="/var/tmp"))
+    run = Path(tempfile.mkdtemp(prefix="bothy-test-", dir="/run"))
+    engine = TestEngine(root, run)
+    try:
+        engine("image", "bootstrap", "busybox", timeout=120).ok()
+        engine("run", "--rm", "busybox", "true").ok()
+        engine("run", "--rm", "--vm", "busybox", "true", timeout=180).ok()
+        yield engine
+    finally:
+        engine.shutdown()
+
+
+@dataclass(frozen=True)
+class Walled:
+    """The CLI over one wall: `run` and `create` get the flag that picks it."""
+
+    engine: TestEngine
+    wall: str
+
+    def __call__(self, verb: str, *args: str, stdin: str | bytes | None = None, timeout: float = 120) -> Result:
+        return self.engine(*self.words(verb, *args), stdin=stdin, timeout=timeout)
+
+    def words(self, verb: str, *args: str) -> list[str]:
+        flag = ["--vm"] if self.wall == "vm" and verb in ("run", "create") else []
+        return [verb, *flag, *args]
+
+
+@pytest.fixture(params=[pytest.param(w, marks=pytest.mark.qemu if w == "vm" else ()) for w in WALLS])
+def bothy(request: pytest.FixtureRequest, engine: TestEngine) -> Iterator[Walled]:
+    """The CLI, over both walls. After the test, what it named `t-…` is removed and everything must have settled."""
+    before = snapshot(engine)
+    yield Walled(engine, request.param)
+    _remove_left_workloads(engine)
+    assert_settled(engine, before)
+
+
+@pytest.fixture
+def settled(engine: TestEngine) -> Iterator[TestEngine]:
+    """The engine, for tests that are about neither wall or both at once; everything must settle after them."""
+    before = snapshot(engine)
+    yield engine
+    _remove_left_workloads(engine)
+    assert_settled(engine, before)
+
+
+def _remove_left_workloads(engine: TestEngine) -> None:
+    if left := engine("ps", "-aq", "--no-trunc").out.split():
+        engine("rm", "-f", "-v", *left).ok()
