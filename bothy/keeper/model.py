@@ -1,19 +1,29 @@
 """What a keeper is told (spec.json), what it leaves behind (exit.json), and the words on its control socket.
 
-The control socket carries one JSON object a message over SOCK_SEQPACKET, file descriptors beside it. The keeper gets one end
-of a pair from the spawner at birth and listens at `control.sock` in its folder for a daemon that comes back. A request has
-`op` and `seq`; the answer has the same `seq` and either `ok` (an object) or `error` (a failure, see `bothy.errors.failure_of`). Events have `event` and no `seq`.
+The control socket carries one JSON object a message over SOCK_SEQPACKET, file descriptors beside it (`bothy.linux.channel`).
+The keeper gets one end of a pair from the spawner at birth and listens at `control.sock` in its folder for a daemon that comes
+back. A request has `op` and `seq`; the answer has the same `seq` and either `ok` (an object) or `error` (a failure, see
+`bothy.errors.failure_of`). Events have `event` and no `seq`; they go to every daemon that is connected.
 
-    daemon                                         keeper
-      │ start {}                [+ client fds] ──────▶│  set up, then run; answers when the program runs
-      │◀────────────────────────── ok {pid, started} │  (or error, after which the keeper is gone and nothing is left)
-      │ attach {client…}         + client fd  ──────▶ │  the keeper serves that client itself from here on
-      │ exec {id, process, tty, …} [+ client fd] ───▶ │  ok {pid}
-      │ resize {exec?, height, width}   signal {exec?, number}   pause   resume   top {}   stats {}   state {}
-      │ update {resources}              status {} (answers {pid, started, paused, execs:[…]})
-      │◀──────────── event exec-exit {exec, code}     │
-      │◀──────────── event oom {}                     │
-      │◀──────────── event exit {code, oom, finished} │  exit.json is on disk before this is sent; then the keeper ends
+    daemon                                                          keeper
+      │ start {clients: [Client, …]}         + one fd a client ──────▶│  set up, then run; answers when the program runs, or
+      │◀────────────────────────────────── ok {pid, started, warnings}│  error, after which the keeper ends and nothing is left
+      │ attach {client: Client}                   + client fd ───────▶│  the keeper serves that client itself from here on
+      │ exec {plan: ExecPlan, client: Client?}  [+ client fd] ───────▶│  ok {pid}
+      │ signal {exec?, number}      resize {exec?, height, width}     │  `exec` is the id of an exec; without it the main program
+      │ kill {}   pause {}   resume {}   update {resources}           │  kill: SIGKILL to everything that runs inside
+      │ top {args}                  stats {}                          │  ok {titles, processes}; ok {cpu_stats, …}
+      │ status {}                                                     │  ok {pid, started, paused, oom, execs: [{exec, pid}]};
+      │                                                               │  pid 0: not started yet
+      │◀─────────────────────── event exec-exit {exec, code}          │  before the exec's clients see their end
+      │◀─────────────────────── event detach {exec?}                  │  a client typed its detach keys
+      │◀─────────────────────── event oom {}                          │
+      │◀─────────────────────── event exit {code, oom, started,       │  exit.json is on disk before this is sent; cgroups are gone
+      │                                     finished, error}          │
+      │◀─────────────────────── event closed {}, end of stream        │  every trace on the host is gone; clients may still be flushed
+
+Objects are in the form of `bothy.jsonable.PLAIN`. Descriptors that come with a refused request are closed. A keeper whose first
+daemon vanishes before `start` ends and leaves nothing.
 """
 
 from __future__ import annotations
