@@ -318,3 +318,12 @@ class Connection:
 
     fd: int
     initial: bytes = b""
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One entry of a workload's log: `stream` stdout or stderr, `time` RFC 3339, `data` with its newline, if it has one."""
+
+    stream: str
+    time: str
+    data: bytes
