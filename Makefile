@@ -16,7 +16,7 @@ install:        ## install what is missing: Debian packages, a guest kernel, .ve
 demo: install   ## make a Debian image, run it as a container and as a machine, compare
 	@scripts/demo
 
-test: install   ## run all tests (real kernel, real QEMU; needs root)
+test:           ## run all tests (real kernel, real QEMU; needs root)
 	@scripts/test
 
 check: install  ## what each commit must pass: ruff, mypy --strict, import contracts, unit tests
