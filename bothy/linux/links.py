@@ -1,8 +1,8 @@
 """Network interfaces as data, and the calls that make and configure them: a handful of system calls each.
 
 They follow the rules of all of this room: names of the man pages, errors are OSErrors, no policy. Everything happens in the network
-namespace that the caller is in. A veth need not be deleted: it goes with the namespace that its peer is in (in the kernel's own
-time, whereas deleting one by name waits for an RCU grace period); a tap goes with its last file descriptor.
+namespace that the caller is in. A veth need not be deleted: it goes with the namespace that its peer is in, in the kernel's own
+time; a tap goes with its last file descriptor, at once.
 """
 
 from __future__ import annotations
@@ -112,6 +112,13 @@ def set_master(link: str, bridge: str) -> None:
 def set_up(name: str, bridge: str = "") -> None:
     """Set a link up, and in the same request put it on `bridge` (if given)."""
     _change(name, up=True, master=index_of(bridge) if bridge else None)
+
+
+def set_hairpin(name: str, *, on: bool = True) -> None:
+    """Whether the bridge that a link is on may send a frame back out by it. OSError if it is on none."""
+    index = index_of(name)
+    with Rtnetlink() as kernel:
+        kernel.batch([netlink.hairpin_request(index, on=on)])
 
 
 def set_down(name: str) -> None:

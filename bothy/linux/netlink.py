@@ -30,7 +30,7 @@ NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
 
 # linux/rtnetlink.h
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RT_TABLE_MAIN = 254
@@ -39,9 +39,10 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
 
 # linux/if.h, linux/if_link.h, linux/if_addr.h
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 12, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
+IFLA_BRPORT_MODE = 4
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
@@ -146,6 +147,12 @@ def new_veth(
     there = _link_body(name=peer, mac=mac, mtu=mtu) + u32(IFLA_NET_NS_FD, netns_fd)
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, there)))
     return link_request(RTM_NEWLINK, flags=NLM_F_CREATE | NLM_F_EXCL, name=host, mtu=mtu, master=master, up=up or None, extra=info)
+
+
+def hairpin_request(index: int, *, on: bool) -> Request:
+    """Whether a bridge may send a frame out by the port (the link `index`) that it came in by."""
+    body = _IFINFOMSG.pack(socket.AF_BRIDGE, 0, index, 0, 0)
+    return RTM_SETLINK, 0, body + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, bytes([on])))
 
 
 def _split(cidr: str) -> tuple[int, bytes, int]:
