@@ -17,11 +17,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bothy.errors import BothyError, Broken, Unavailable, from_failure
+from bothy.errors import BothyError, Broken, Invalid, Unavailable, from_failure
 from bothy.linux import channel
 from bothy.log import logger
 
 _log = logger("engine")
+_USERS_STAGES = ("exec", "user", "cwd")
 
 
 class Link:
@@ -140,5 +141,8 @@ class Link:
 
 
 def failure(error: Any) -> BothyError:
-    """The exception for an `error` that came over a channel, whatever its shape."""
-    return from_failure(error) if isinstance(error, dict) else Broken(str(error))
+    """The exception for an `error` that came over a channel, whatever its shape. What the user's program or flags are to blame for
+    is Invalid."""
+    if not isinstance(error, dict):
+        return Broken(str(error))
+    return from_failure(error, Invalid if error.get("stage") in _USERS_STAGES else Broken)

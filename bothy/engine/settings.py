@@ -1,0 +1,22 @@
+"""What the owner of an engine may set; the defaults are good for most. Read once by the daemon, passed on, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`pool`: sandboxes that are made ahead. `machine_cpus` and `machine_memory` (bytes): a machine's, where none are asked for; 0
+    processors are all that the host has. `log_size` and `log_files`: at which size a log is rotated, how many files are kept."""
+
+    debug: bool = False
+    pool: int = 6
+    log_size: int = 10 * MIB
+    log_files: int = 3
+    machine_cpus: int = 1
+    machine_memory: int = 256 * MIB
+    shm_size: int = 64 * MIB
+    stop_timeout: int = 10
