@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 IN, OUT, HUP, ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR
-Callback = Callable[[int], None]
+Callback = Callable[[int], object]
 
 
 class Timer:

@@ -20,7 +20,7 @@ back. A request has `op` and `seq`; the answer has the same `seq` and either `ok
       │◀─────────────────────── event oom {}                          │
       │◀─────────────────────── event exit {code, oom, started,       │  exit.json is on disk before this is sent; cgroups are gone
       │                                     finished, error}          │
-      │◀─────────────────────── event closed {}, end of stream        │  every trace on the host is gone; clients may still be flushed
+      │◀─────────────────────── event closed {}, end of stream        │  no trace on the host is left; clients may still be flushed
 
 Objects are in the form of `bothy.jsonable.PLAIN`. Descriptors that come with a refused request are closed. A keeper whose first
 daemon vanishes before `start` ends and leaves nothing.

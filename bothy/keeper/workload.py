@@ -49,6 +49,10 @@ class Process(Protocol):
     def pid(self) -> int:
         """The pid that is shown to people: the host's for a container, the guest's for a machine."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was not done quite as asked (limits that had to be clamped)."""
+
     def write(self, data: bytes) -> int:
         """Take stdin; returns how many bytes were taken. Fewer than all: `Session.drained` is called when there is room again.
 

@@ -1,0 +1,169 @@
+"""The keeper's ear for daemons: the socket from its birth, and `control.sock` for those that come later.
+
+Several daemons may be connected at a time (an old one that dies, a new one that reconciles); each gets its own answers, all get the
+events. A daemon that does not read is no reason to wait: what it does not take is queued up to a bound, then it is cut off.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from bothy.errors import failure_of
+from bothy.keeper.loop import ERR, HUP, IN, OUT, Loop
+from bothy.linux import channel
+
+NAME = "control.sock"
+_QUEUE = 1000
+
+
+class Request:
+    """One request. It is answered once, by `ok` or `fail`; descriptors that nobody took are closed then."""
+
+    def __init__(self, connection: Connection, message: channel.Message, fds: list[int]) -> None:
+        self.op = str(message.get("op", ""))
+        self.message = message
+        self.fds = fds
+        self._connection = connection
+        self._answered = False
+
+    def take(self) -> int:
+        """The next descriptor that came with the request, owned by the caller. Raises ValueError when there is none."""
+        if not self.fds:
+            raise ValueError(f"{self.op}: a descriptor is missing")
+        return self.fds.pop(0)
+
+    def ok(self, **fields: Any) -> None:
+        """Answer with an object."""
+        self._answer({"ok": fields})
+
+    def fail(self, exc: BaseException) -> None:
+        """Answer with a failure."""
+        self._answer({"error": failure_of(exc, self.op)})
+
+    def _answer(self, message: channel.Message) -> None:
+        if self._answered:
+            return
+        self._answered = True
+        channel.close_all(self.fds)
+        self.fds = []
+        self._connection.send({"seq": self.message.get("seq"), **message})
+
+
+class Connection:
+    """One daemon."""
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, handle: Callable[[Request], None], gone: Callable[[Connection], None]
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._handle = handle
+        self._gone = gone
+        self._queue: deque[bytes] = deque()
+        self._open = True
+        sock.setblocking(False)
+        loop.watch(sock.fileno(), IN, self._event)
+
+    def send(self, message: channel.Message) -> None:
+        """Send now, or as soon as the daemon reads. Nothing happens when it is gone."""
+        if not self._open:
+            return
+        self._queue.append(channel.encode(message))
+        self._flush()
+        if len(self._queue) > _QUEUE:
+            self.close()
+
+    def close(self) -> None:
+        """Let go; what is queued is lost."""
+        if self._open:
+            self._open = False
+            self._loop.forget(self._sock.fileno())
+            self._sock.close()
+            self._gone(self)
+
+    def _event(self, events: int) -> None:
+        if events & OUT:
+            self._flush()
+        while self._open and events & (IN | HUP | ERR):
+            try:
+                message, fds = channel.receive(self._sock)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            if message is None:
+                self.close()
+                return
+            self._handle(Request(self, message, fds))
+
+    def _flush(self) -> None:
+        try:
+            while self._queue:
+                channel.send_encoded(self._sock, self._queue[0])
+                self._queue.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        self._loop.watch(self._sock.fileno(), IN | (OUT if self._queue else 0), self._event)
+
+
+class Control:
+    """All daemons. `handle` is called for every request, `alone` when the last of them has gone."""
+
+    def __init__(
+        self, loop: Loop, folder: str, first: socket.socket | None, handle: Callable[[Request], None], alone: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._folder = folder
+        self._handle = handle
+        self._alone = alone
+        self._connections: list[Connection] = []
+        self._listener: socket.socket | None = channel.listen(folder, NAME)
+        loop.watch(self._listener.fileno(), IN, self._accept)
+        if first is not None:
+            self._connections.append(Connection(loop, first, handle, self._lost))
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._connections)
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Tell every daemon."""
+        for connection in tuple(self._connections):
+            connection.send({"event": name, **fields})
+
+    def close(self) -> None:
+        """Hang up on all and take the socket away. `alone` is not called."""
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+            try:
+                os.unlink(f"{self._folder}/{NAME}")
+            except OSError:
+                pass
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()
+
+    def _accept(self, _events: int) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        channel.widen(sock)
+        self._connections.append(Connection(self._loop, sock, self._handle, self._lost))
+
+    def _lost(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+            if not self._connections:
+                self._alone()

@@ -1,0 +1,224 @@
+"""The spawner: one warm, single-threaded process from which keepers are forked.
+
+    bothyd ══ SEQPACKET ══ spawner ── fork ─▶ keeper     with its end of a control socket and, for a container, a sandbox
+                             │ └──── fork ─▶ keeper
+                             └ pool of sandboxes, filled while nobody waits
+
+    daemon → spawner                                       spawner → daemon
+    hello {daemon: [argv]} [+ listening socket]            (how to bring the daemon back)
+    keeper {id, folder, id_base, network} + control fd     event keeper {id, pid}
+                                                           event gone {id, pid, status, error?}     the keeper has ended
+    pool {size, id_bases}
+    bye {}                                                 (the spawner ends; keepers go on)
+
+`network` is private (the default), host, or the path of a namespace; only private ones come from the pool. A request with `seq`
+is answered too (`ok {pid}`). If the daemon goes without `bye` it is started again with its listening socket and a new channel to
+this same spawner (`BOTHY_SPAWNER_FD`); it says `hello` on that. Everything is imported before the first fork and then frozen, so
+that keepers share those pages.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from types import FrameType
+
+from bothy.containers import sandbox as sandboxes
+from bothy.containers.sandbox import Sandbox
+from bothy.errors import Invalid, failure_of
+from bothy.keeper import main as keeper
+from bothy.keeper.control import Connection, Request
+from bothy.keeper.loop import Loop, Timer
+from bothy.keeper.processes import exit_code
+from bothy.linux import channel, syscalls
+from bothy.spawner.pool import Pool, descriptors
+from bothy.spawner.revival import Revival
+from bothy.spawner.warm import warm
+
+TITLE = "bothy-spawner"
+IDLE = 0.03
+PATIENCE = 60.0
+
+
+class Spawner:
+    """Serves one daemon at a time. `sock` is the channel to the first."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, *, revives: bool) -> None:
+        self._loop = loop
+        self._revives = revives
+        self._pool = Pool(sandboxes.make)
+        self._revival: Revival | None = None
+        self._refill: Timer | None = None
+        self._patience: Timer | None = None
+        loop.reap()
+        self._daemon = Connection(loop, sock, self._handle, self._lost)
+
+    # Requests.
+
+    def _handle(self, request: Request) -> None:
+        try:
+            if request.op == "keeper":
+                self._spawn(request)
+            elif request.op == "pool":
+                self._pool.order(int(request.message["size"]), [int(base) for base in request.message["id_bases"]])
+            elif request.op == "hello":
+                self._greet(request)
+            elif request.op == "bye":
+                self._end()
+            else:
+                raise Invalid(f"unknown request {request.op!r}")
+        except (OSError, KeyError, ValueError, Invalid) as exc:
+            self._refuse(request, exc)
+        channel.close_all(request.fds)
+        request.fds = []
+        self._refill_later()
+
+    def _spawn(self, request: Request) -> None:
+        name, folder = str(request.message["id"]), str(request.message["folder"])
+        network = str(request.message.get("network") or "private")
+        sandbox = self._pool.take(int(request.message.get("id_base") or 0)) if network == "private" else None
+        control = request.take()
+        try:
+            pid = self._fork(folder, control, sandbox, network)
+        finally:
+            os.close(control)
+            if sandbox is not None:
+                sandbox.close()
+        self._loop.child(pid, lambda status: self._gone(name, pid, status))
+        self._daemon.send({"event": "keeper", "id": name, "pid": pid})
+        if request.message.get("seq") is not None:
+            request.ok(pid=pid)
+
+    def _refuse(self, request: Request, exc: Exception) -> None:
+        print(f"{TITLE}: {request.op}: {exc}", file=sys.stderr, flush=True)
+        if request.op == "keeper":
+            error = failure_of(exc, "spawner")
+            self._daemon.send({"event": "gone", "id": request.message.get("id"), "pid": 0, "status": 255, "error": error})
+        if request.message.get("seq") is not None:
+            request.fail(exc)
+
+    def _greet(self, request: Request) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        command = [str(word) for word in request.message.get("daemon") or []]
+        if command and request.fds and self._revives:
+            if self._revival is not None:
+                self._revival.close()
+                self._revival.command, self._revival.listener = command, request.take()
+            else:
+                self._revival = Revival(command, request.take())
+
+    def _fork(self, folder: str, control: int, sandbox: Sandbox | None, network: str) -> int:
+        """The keeper's pid. The child never returns: the spawner's objects, whose descriptors are closed there, live on."""
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            shed([0, 1, 2, control, *descriptors(sandbox)])
+            status = keeper.run(folder, channel.adopt(control), sandbox, network)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    # What happens.
+
+    def _gone(self, name: str, pid: int, status: int) -> None:
+        self._daemon.send({"event": "gone", "id": name, "pid": pid, "status": exit_code(status)})
+
+    def _refill_later(self) -> None:
+        """Fill the pool once it has been quiet for a moment."""
+        if self._refill is not None:
+            self._refill.cancel()
+        self._refill = self._loop.later(IDLE, self._fill) if self._pool.short else None
+
+    def _fill(self) -> None:
+        self._pool.make_one()
+        self._refill = self._loop.later(0, self._fill) if self._pool.short else None
+
+    def _lost(self, _connection: Connection) -> None:
+        """The daemon is gone without a word."""
+        self._pool.order(0, [])
+        delay = self._revival.delay() if self._revival is not None else None
+        if delay is None:
+            self._end()
+        else:
+            self._loop.later(delay, self._revive)
+
+    def _revive(self) -> None:
+        assert self._revival is not None
+        mine, other = channel.pair()
+        try:
+            pid = self._revival.start(other.fileno())
+        except OSError as exc:
+            print(f"{TITLE}: the daemon was not started again: {exc}", file=sys.stderr, flush=True)
+            mine.close()
+            self._end()
+            return
+        finally:
+            other.close()
+        print(f"{TITLE}: the daemon has died; started it again as process {pid}", file=sys.stderr, flush=True)
+        self._loop.child(pid, self._daemon_ended)
+        self._daemon = Connection(self._loop, mine, self._handle, self._lost)
+        self._patience = self._loop.later(PATIENCE, self._end)
+
+    def _daemon_ended(self, status: int) -> None:
+        """A daemon that this spawner started. One that ended well (another one runs already) is not wanted back."""
+        if status == 0:
+            self._end()
+
+    def _end(self) -> None:
+        self._pool.close()
+        self._loop.stop()
+
+
+def shed(keep: list[int]) -> None:
+    """In a forked child: close every descriptor but these, and forget the parent's signal handling."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    low = 0
+    for fd in sorted(set(keep)):
+        os.closerange(low, fd)
+        low = fd + 1
+    syscalls.close_range(low)
+
+
+def main(arguments: list[str]) -> int:
+    """Be a spawner until the daemon says bye (see the module's text)."""
+    if len(arguments) != 2 or arguments[0] != "--socket" or not arguments[1].isdecimal():
+        print(f"usage: bothy-spawner --socket FD    FD: inherited SEQPACKET socket of the daemon\n\n{__doc__}")
+        return 0 if arguments == ["--help"] else 2
+    sock = channel.adopt(int(arguments[1]))
+    _settle()
+    warm()
+    gc.collect()
+    gc.freeze()
+    loop = Loop()
+    Spawner(loop, sock, revives="INVOCATION_ID" not in os.environ)
+    loop.run()
+    return 0
+
+
+def _settle() -> None:
+    """A session of its own, no terminal, a name; signals of a terminal are not for it."""
+    try:
+        os.setsid()
+    except PermissionError:
+        pass  # a process group's leader already
+    syscalls.set_name(TITLE)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    os.chdir("/")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, _nothing)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """A signal that the spawner does not care about."""
