@@ -1,7 +1,8 @@
 """A minimal Debian by mmdebstrap, from the archive that the host's apt is configured for.
 
-mmdebstrap mounts things and starts maintainer scripts, so it runs as the init of a pid namespace, in a mount namespace of its own, and
-dies with this process: what it mounts and starts goes with it, whatever happens. What it writes is in a folder of the store's tmp/.
+mmdebstrap mounts things and starts maintainer scripts, so it runs as the init of a pid namespace, in a mount namespace of its own,
+and dies with this process: what it mounts and starts goes with it, whatever happens. What it writes is in a folder of the
+store's tmp/.
 
     setpriv --pdeathsig KILL ─▶ unshare --mount --pid --fork --kill-child ─▶ mmdebstrap ─▶ rootfs.tar
 """
@@ -21,7 +22,7 @@ from bothy.images import aptsources
 _SUITE = re.compile(r"[a-z][a-z0-9.-]{0,63}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
 _VERSIONS = {"10": "buster", "11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
-_SHOWN = re.compile(r"I: (.*)")
+_SHOWN = re.compile(r"I: ((?:running apt-get|downloading|extracting|installing|creating).*)")
 _PASSED_ON = (
     "Acquire::http",
     "Acquire::https",
@@ -56,7 +57,7 @@ def command(suite: str, target: str, entries: Sequence[aptsources.Entry], includ
     """mmdebstrap's command line. `options` is a file of apt options that hold while the image is made, and are not left in it."""
     hooks = [f'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/{name}"' for name in ("resolv.conf", "hostname")]
     return [
-        "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar", "--skip=output/dev",
+        "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar", "--skip=output/mknod",
         *(["--include=" + ",".join(include)] if include else []),
         f"--aptopt={options}",
         *[f"--customize-hook={hook}" for hook in hooks],
@@ -67,8 +68,8 @@ def command(suite: str, target: str, entries: Sequence[aptsources.Entry], includ
 def write_rootfs(folder: Path, suite: str, include: Sequence[str], progress: Callable[[str], None]) -> Path:
     """Make a minimal Debian in `folder`; returns its tar. `folder` is the caller's to remove.
 
-    Raises NotFound (mmdebstrap is missing), Invalid (bad suite or package names), Unavailable (the archive does not give it, or the disk
-    is full).
+    Raises NotFound (mmdebstrap is missing), Invalid (bad suite or package names), Unavailable (the archive does not give it,
+    or the disk is full).
     """
     for package in include:
         if not _PACKAGE.fullmatch(package):
