@@ -24,6 +24,7 @@ from bothy import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import NoReturn
 
 DEFAULT_RUN = "/run/bothy"
@@ -48,7 +49,7 @@ class Watch:
         except ProcessLookupError:
             self._pidfd = -1
 
-    def wait(self, sock: socket.socket) -> None:
+    def wait(self, sock: _socket.socket) -> None:
         """Return when `sock` has an answer to read. Raises Unavailable with the end of the log if the daemon died."""
         poll = select.poll()
         poll.register(sock, select.POLLIN)

@@ -12,16 +12,18 @@ message, hint, stage and errno; no answer at all is `Unavailable`. A client keep
 
 from __future__ import annotations
 
-import json
-import socket
+import _socket as socket  # the half in C: what the socket module adds to it takes 6 ms to import, and so does json
+import os
 
 from bothy import errors
-from bothy.api import bootstrap
+from bothy import quickjson as json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
+
+    from bothy.api import bootstrap
 
     Body = bytes | Mapping[str, Any] | Iterable[bytes] | None
     Query = Mapping[str, Any] | None
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 MAX_HEAD = 64 * 1024
+DEFAULT_RUN = "/run/bothy"
 KINDS = {
     400: errors.Invalid,
     401: errors.Unauthorized,
@@ -96,6 +99,29 @@ class _Wire:
         return part
 
 
+class Pending:
+    """A request that was sent and whose answer was not read yet. Several may be under way, each on a connection of its own."""
+
+    def __init__(self, client: Client, wire: _Wire) -> None:
+        self._client = client
+        self._wire = wire
+
+    def response(self) -> Response:
+        """The answer. Raises as `Client.request` does."""
+        return self._client.answer(self._wire, *self._head())
+
+    def hijacked(self) -> Hijacked:
+        """The connection as a stream. Raises as `Client.request` does."""
+        return self._client.taken(self._wire, *self._head())
+
+    def _head(self) -> tuple[int, dict[str, str]]:
+        try:
+            return read_head(self._wire)
+        except (BrokenPipeError, ConnectionResetError) as exc:
+            self._wire.sock.close()
+            raise Lost("the engine closed the connection without an answer", early=True) from exc
+
+
 class Response:
     """An answer whose head was read. Its body is read once, by one of the methods; then the connection is kept."""
 
@@ -113,6 +139,10 @@ class Response:
             self._wire.sock.close()
         else:
             self._client.keep(self._wire)
+
+    def fileno(self) -> int:
+        """What to poll for more of the body."""
+        return self._wire.sock.fileno()
 
     def close(self) -> None:
         """Let go of an answer that is not read to its end."""
@@ -177,7 +207,7 @@ class Client:
     @classmethod
     def from_environ(cls) -> Client:
         """The engine of BOTHY_RUN."""
-        run = bootstrap.run_folder()
+        run = os.path.abspath(os.environ.get("BOTHY_RUN") or DEFAULT_RUN)
         return cls(f"{run}/bothy.sock", run=run)
 
     def __enter__(self) -> Client:
@@ -203,18 +233,37 @@ class Client:
         bytes (an open file) in chunks. Raises the `bothy.errors` of the answer, Unavailable where there is none."""
         target = path + query_text(query)
         wire, status, got = self._exchange(method, target, body, headers or {})
-        response = Response(self, wire, status, got, bare=method == "HEAD")
-        if status >= 400:
-            raise failure(status, response.read())
-        return response
+        return self.answer(wire, status, got, bare=method == "HEAD")
 
     def hijack(self, method: str, path: str, query: Query = None, body: Body = None) -> Hijacked:
         """Send a request after which the connection is a stream. Raises as `request` does."""
         upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
         wire, status, got = self._exchange(method, path + query_text(query), body, upgrade)
+        return self.taken(wire, status, got)
+
+    def begin(self, method: str, path: str, query: Query = None, body: Body = None, *, upgrade: bool = False) -> Pending:
+        """Send a request and do not wait for its answer. Not tried again where the engine has gone away."""
+        wire = self._idle.pop() if self._idle else self._connect()
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"} if upgrade else {}
+        try:
+            send(wire.sock, method, path + query_text(query), body, headers)
+        except (BrokenPipeError, ConnectionResetError) as exc:
+            wire.sock.close()
+            raise Lost("the engine closed the connection without an answer", early=True) from exc
+        return Pending(self, wire)
+
+    def answer(self, wire: _Wire, status: int, headers: dict[str, str], *, bare: bool = False) -> Response:
+        """The response of a head that was read; raises what it tells."""
+        response = Response(self, wire, status, headers, bare=bare)
         if status >= 400:
-            raise failure(status, Response(self, wire, status, got, bare=False).read())
-        framed = got.get("content-type", "").endswith("multiplexed-stream")
+            raise failure(status, response.read())
+        return response
+
+    def taken(self, wire: _Wire, status: int, headers: dict[str, str]) -> Hijacked:
+        """The stream of a head that was read; raises what it tells."""
+        if status >= 400:
+            raise failure(status, Response(self, wire, status, headers, bare=False).read())
+        framed = headers.get("content-type", "").endswith("multiplexed-stream")
         return Hijacked(wire.sock, wire.buffer, framed=framed)
 
     def _exchange(self, method: str, target: str, body: Body, headers: Mapping[str, str]) -> tuple[_Wire, int, dict[str, str]]:
@@ -255,6 +304,8 @@ class Client:
                 raise errors.Unavailable(
                     f"no engine listens at {self.socket_path}", hint="is it running? is this the right socket?"
                 ) from exc
+            from bothy.api import bootstrap
+
             sock, watch = bootstrap.connect_or_start(self.socket_path, self._run)
         except PermissionError as exc:
             sock.close()
@@ -274,7 +325,7 @@ def query_text(query: Query) -> str:
         if value is None or value is False:
             continue
         if isinstance(value, dict):
-            value = json.dumps(value, separators=(",", ":"))
+            value = json.dumps(value)
         values = value if isinstance(value, (list, tuple)) else [value]
         pairs += [(key, "1" if v is True else str(v)) for v in values]
     return "?" + "&".join(f"{k}={quoted(v)}" for k, v in pairs) if pairs else ""
@@ -297,7 +348,7 @@ def send(sock: socket.socket, method: str, target: str, body: Body, headers: Map
         data = body
         head.append(f"Content-Length: {len(data)}")
     elif isinstance(body, dict):
-        data = json.dumps(body, separators=(",", ":")).encode()
+        data = json.dumps(body).encode()
         head += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
     else:
         head += ["Content-Type: application/x-tar", "Transfer-Encoding: chunked"]
