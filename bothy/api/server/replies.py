@@ -1,0 +1,124 @@
+"""The answers: JSON, nothing, text, lines of JSON for as long as there are any, and a connection that was taken.
+
+Every answer has Docker's headers. Endless ones end when the client goes away, or the engine does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web_response import Response, StreamResponse
+
+from bothy import __version__
+from bothy.api.server import errors
+from bothy.errors import BothyError
+
+if TYPE_CHECKING:
+    from aiohttp.web_request import BaseRequest
+
+    from bothy.api.server.call import Call
+
+API_VERSION = (1, 47)
+MIN_API_VERSION = (1, 24)
+HEADERS = {
+    "Api-Version": f"{API_VERSION[0]}.{API_VERSION[1]}",
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"bothy/{__version__} (linux)",
+}
+_JSON = {**HEADERS, "Content-Type": "application/json"}
+_TEXT = {**HEADERS, "Content-Type": "text/plain; charset=utf-8"}
+
+
+def to_json(data: Any) -> bytes:
+    """One line, with its end."""
+    return json.dumps(data, separators=(",", ":")).encode() + b"\n"
+
+
+def reply(data: Any, status: int = 200) -> Response:
+    """Data as JSON."""
+    return Response(body=to_json(data), status=status, headers=_JSON)
+
+
+def nothing(status: int = 204) -> Response:
+    """An answer that is only a status."""
+    return Response(status=status, headers=HEADERS)
+
+
+def text(body: str, extra: dict[str, str] | None = None) -> Response:
+    """A line of text."""
+    return Response(body=body.encode(), headers={**_TEXT, **(extra or {})})
+
+
+def failure(exc: BothyError) -> Response:
+    """An error as an answer."""
+    status = errors.status_of(exc)
+    return nothing(304) if status == 304 else reply(errors.body_of(exc), status)
+
+
+def message(status: int, words: str) -> Response:
+    """An error that is the door's own."""
+    return reply({"message": words}, status)
+
+
+class Stream:
+    """A chunked answer that is made as it goes. Its head goes out with the first bytes, or with `begin`.
+
+    When the client goes away the task that makes it is cancelled.
+    """
+
+    def __init__(self, call: Call, content_type: str = "application/json") -> None:
+        self._call = call
+        self.begun = False
+        self.response = StreamResponse(headers={**HEADERS, "Content-Type": content_type})
+
+    def watch_loss(self) -> None:
+        """From now on the client's going away ends the current task."""
+        self._call.connection.cancel_on_loss()
+
+    async def begin(self) -> None:
+        """Send the head."""
+        if not self.begun:
+            self.begun = True
+            self.watch_loss()
+            await self.response.prepare(self._call.request)
+
+    async def send(self, data: bytes) -> None:
+        """Bytes to the client, as fast as it takes them."""
+        await self.begin()
+        await self.response.write(data)
+
+    async def line(self, data: Any) -> None:
+        """A line of JSON to the client."""
+        await self.send(to_json(data))
+
+    async def end(self) -> StreamResponse:
+        """Nothing more comes."""
+        await self.begin()
+        await self.response.write_eof()
+        return self.response
+
+
+async def lines(call: Call, entries: AsyncIterator[Any], content_type: str = "application/json") -> StreamResponse:
+    """A line of JSON for each entry."""
+    stream = Stream(call, content_type)
+    await stream.begin()
+    async for entry in entries:
+        await stream.line(entry)
+    return await stream.end()
+
+
+class TakenAway(StreamResponse):
+    """Stands for an answer where there is none to give: the connection belongs to somebody else by now."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+        self.force_close()
+
+    async def prepare(self, request: BaseRequest) -> None:
+        return
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return

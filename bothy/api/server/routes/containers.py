@@ -1,0 +1,116 @@
+"""/containers: what has a short answer. Streams are in `container_streams`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from bothy.api.server import replies
+from bothy.api.server.call import Call, read
+from bothy.api.server.schema import containers as shape
+from bothy.engine.model import Config, HostConfig, NetworkingConfig
+from bothy.errors import Invalid
+
+if TYPE_CHECKING:
+    from aiohttp.web_response import StreamResponse
+
+
+async def listing(call: Call) -> StreamResponse:
+    limit = call.integer("limit") or 0
+    filters = call.filters()
+    everything = call.flag("all") or limit > 0 or any(word in filters for word in ("status", "exited", "before", "since"))
+    found = call.engine.containers.list(all_=everything, limit=max(limit, 0), filters=filters)
+    sizes = await call.engine.containers.sizes() if call.flag("size") else None
+    now = time.time()
+    return replies.reply([shape.summary(w, now, sizes.get(w.id, (0, 0)) if sizes is not None else None) for w in found])
+
+
+async def create(call: Call) -> StreamResponse:
+    data = await call.data()
+    if not data:
+        raise Invalid("the request's body is empty", hint="send the container's configuration as JSON")
+    config = read(Config, data, "Config")
+    host_config = read(HostConfig, _object(data, "HostConfig"), "HostConfig")
+    networking = read(NetworkingConfig, _object(data, "NetworkingConfig"), "NetworkingConfig")
+    workload, warnings = await call.engine.containers.create(call.text("name"), config, host_config, networking)
+    return replies.reply({"Id": workload.id, "Warnings": warnings}, 201)
+
+
+def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key) or {}
+    if not isinstance(value, dict):
+        raise Invalid(f"invalid request: {key}: expected an object, got {type(value).__name__}")
+    return value
+
+
+async def inspect(call: Call) -> StreamResponse:
+    workload = call.engine.containers.get(call.params["id"])
+    size = (await call.engine.containers.sizes()).get(workload.id, (0, 0)) if call.flag("size") else None
+    execs = call.engine.execs.running(workload.id)
+    return replies.reply(shape.inspect(workload, call.context.paths.container(workload.id), execs, size))
+
+
+async def start(call: Call) -> StreamResponse:
+    await call.engine.containers.start(call.params["id"])
+    return replies.nothing()
+
+
+async def stop(call: Call) -> StreamResponse:
+    await call.engine.containers.stop(call.params["id"], call.integer("t"), call.text("signal"))
+    return replies.nothing()
+
+
+async def restart(call: Call) -> StreamResponse:
+    await call.engine.containers.restart(call.params["id"], call.integer("t"), call.text("signal"))
+    return replies.nothing()
+
+
+async def kill(call: Call) -> StreamResponse:
+    await call.engine.containers.kill(call.params["id"], call.text("signal", "KILL") or "KILL")
+    return replies.nothing()
+
+
+async def pause(call: Call) -> StreamResponse:
+    await call.engine.containers.pause(call.params["id"])
+    return replies.nothing()
+
+
+async def unpause(call: Call) -> StreamResponse:
+    await call.engine.containers.unpause(call.params["id"])
+    return replies.nothing()
+
+
+async def rename(call: Call) -> StreamResponse:
+    await call.engine.containers.rename(call.params["id"], call.required("name"))
+    return replies.nothing()
+
+
+async def resize(call: Call) -> StreamResponse:
+    height, width = size_of(call)
+    await call.engine.containers.resize(call.params["id"], height, width)
+    return replies.nothing(200)
+
+
+def size_of(call: Call) -> tuple[int, int]:
+    """`h` and `w` of a terminal. Raises Invalid for sizes that a terminal can not have."""
+    height, width = call.integer("h"), call.integer("w")
+    if height is None or width is None or not (0 <= height <= 65535 and 0 <= width <= 65535):
+        raise Invalid("a terminal's size is h and w, each 0 to 65535")
+    return height, width
+
+
+async def top(call: Call) -> StreamResponse:
+    titles, processes = await call.engine.containers.top(call.params["id"], call.text("ps_args", "-ef") or "-ef")
+    return replies.reply({"Titles": titles, "Processes": processes})
+
+
+async def remove(call: Call) -> StreamResponse:
+    if call.flag("link"):
+        raise Invalid("links are not supported", hint="use a network: names are found there")
+    await call.engine.containers.remove(call.params["id"], force=call.flag("force"), volumes=call.flag("v"))
+    return replies.nothing()
+
+
+async def prune(call: Call) -> StreamResponse:
+    removed, freed = await call.engine.containers.prune(call.filters())
+    return replies.reply({"ContainersDeleted": removed, "SpaceReclaimed": freed})

@@ -1,0 +1,111 @@
+"""Every endpoint, in one list. The order matters where patterns overlap: what is more exact comes first."""
+
+from __future__ import annotations
+
+from bothy.api.server.router import Route
+from bothy.api.server.routes import bothy, container_streams, containers, execs, images, networks, system, volumes
+from bothy.api.server.routes.system import no_swarm, unsupported
+
+_BUILD = unsupported("building images", "build elsewhere, then bothy load -i FILE")
+_PUSH = unsupported("pushing to a registry", "bothy save writes an archive")
+
+SYSTEM = [
+    Route("GET", "/_ping", system.ping),
+    Route("HEAD", "/_ping", system.ping),
+    Route("GET", "/version", system.version),
+    Route("GET", "/info", system.info),
+    Route("GET", "/events", system.events),
+    Route("GET", "/system/df", system.df),
+    Route("POST", "/auth", unsupported("logging in to a registry")),
+    Route("GET", "/plugins", system.plugins),
+]
+
+CONTAINERS = [
+    Route("GET", "/containers/json", containers.listing),
+    Route("POST", "/containers/create", containers.create),
+    Route("POST", "/containers/prune", containers.prune),
+    Route("GET", "/containers/{id}/json", containers.inspect),
+    Route("POST", "/containers/{id}/start", containers.start),
+    Route("POST", "/containers/{id}/stop", containers.stop),
+    Route("POST", "/containers/{id}/restart", containers.restart),
+    Route("POST", "/containers/{id}/kill", containers.kill),
+    Route("POST", "/containers/{id}/pause", containers.pause),
+    Route("POST", "/containers/{id}/unpause", containers.unpause),
+    Route("POST", "/containers/{id}/rename", containers.rename),
+    Route("POST", "/containers/{id}/resize", containers.resize),
+    Route("GET", "/containers/{id}/top", containers.top),
+    Route("POST", "/containers/{id}/wait", container_streams.wait),
+    Route("POST", "/containers/{id}/attach", container_streams.attach),
+    Route("GET", "/containers/{id}/logs", container_streams.logs),
+    Route("GET", "/containers/{id}/stats", container_streams.stats),
+    Route("POST", "/containers/{id}/exec", execs.create),
+    Route("DELETE", "/containers/{id}", containers.remove),
+    Route("GET", "/containers/{id}/attach/ws", unsupported("attaching by websocket", "use POST /containers/{id}/attach")),
+    Route("POST", "/containers/{id}/update", unsupported("changing a container's limits", "make it anew with other limits")),
+    Route("HEAD", "/containers/{id}/archive", unsupported("copying files")),
+    Route("GET", "/containers/{id}/archive", unsupported("copying files out", "exec tar in the container, or bind a folder")),
+    Route("PUT", "/containers/{id}/archive", unsupported("copying files in", "exec tar in the container, or bind a folder")),
+    Route("GET", "/containers/{id}/export", unsupported("exporting a container", "exec tar in the container")),
+    Route("GET", "/containers/{id}/changes", unsupported("listing a container's changes")),
+    Route("POST", "/commit", unsupported("making an image of a container")),
+]
+
+EXECS = [
+    Route("POST", "/exec/{id}/start", execs.start),
+    Route("POST", "/exec/{id}/resize", execs.resize),
+    Route("GET", "/exec/{id}/json", execs.inspect),
+]
+
+IMAGES = [
+    Route("GET", "/images/json", images.listing),
+    Route("POST", "/images/create", images.create),
+    Route("POST", "/images/load", images.load),
+    Route("POST", "/images/prune", images.prune),
+    Route("GET", "/images/get", images.save),
+    Route("GET", "/images/search", unsupported("searching a registry")),
+    Route("GET", "/images/{name:path}/get", images.save),
+    Route("GET", "/images/{name:path}/json", images.inspect),
+    Route("GET", "/images/{name:path}/history", images.history),
+    Route("POST", "/images/{name:path}/tag", images.tag),
+    Route("POST", "/images/{name:path}/push", _PUSH),
+    Route("DELETE", "/images/{name:path}", images.remove),
+    Route("GET", "/distribution/{name:path}/json", unsupported("asking a registry for an image")),
+    Route("POST", "/build", _BUILD),
+    Route("POST", "/build/prune", _BUILD),
+]
+
+NETWORKS = [
+    Route("GET", "/networks", networks.listing),
+    Route("GET", "/networks/{id}", networks.inspect),
+    Route("POST", "/networks/create", unsupported("making networks", "use bridge, host or none")),
+    Route("POST", "/networks/prune", unsupported("making networks")),
+    Route("POST", "/networks/{id}/connect", unsupported("connecting a running container", "choose its network with --network")),
+    Route("POST", "/networks/{id}/disconnect", unsupported("disconnecting a running container")),
+    Route("DELETE", "/networks/{id}", unsupported("removing the built-in networks")),
+]
+
+VOLUMES = [
+    Route("GET", "/volumes", volumes.listing),
+    Route("POST", "/volumes/create", volumes.create),
+    Route("POST", "/volumes/prune", volumes.prune),
+    Route("GET", "/volumes/{name}", volumes.inspect),
+    Route("DELETE", "/volumes/{name}", volumes.remove),
+]
+
+SWARM = [
+    Route(method, f"/{noun}{rest}", no_swarm)
+    for noun in ("swarm", "nodes", "services", "tasks", "secrets", "configs")
+    for rest in ("", "/{rest:path}")
+    for method in ("GET", "POST", "DELETE")
+]
+
+BOTHY = [
+    Route("POST", "/bothy/containers/{id}/prepare", bothy.prepare),
+    Route("POST", "/bothy/images/bootstrap", bothy.bootstrap),
+    Route("GET", "/bothy/templates", bothy.templates),
+    Route("POST", "/bothy/templates/prune", bothy.prune_templates),
+    Route("DELETE", "/bothy/templates/{key}", bothy.remove_template),
+    Route("POST", "/bothy/shutdown", bothy.shutdown),
+]
+
+ROUTES = [*SYSTEM, *CONTAINERS, *EXECS, *IMAGES, *NETWORKS, *VOLUMES, *SWARM, *BOTHY]

@@ -1,0 +1,48 @@
+"""/volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bothy.api.server import replies
+from bothy.api.server.call import Call
+from bothy.errors import Unsupported
+
+if TYPE_CHECKING:
+    from aiohttp.web_response import StreamResponse
+
+
+@dataclass(frozen=True)
+class VolumeCreate:
+    """The body of `POST /volumes/create`."""
+
+    name: str = ""
+    driver: str = ""
+    driver_opts: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+async def listing(call: Call) -> StreamResponse:
+    return replies.reply({"Volumes": await call.engine.volumes.list(call.filters()), "Warnings": None})
+
+
+async def inspect(call: Call) -> StreamResponse:
+    return replies.reply(await call.engine.volumes.get(call.params["name"]))
+
+
+async def create(call: Call) -> StreamResponse:
+    asked = await call.typed(VolumeCreate)
+    if asked.driver not in ("", "local"):
+        raise Unsupported(f"volume driver {asked.driver!r} is not supported", hint="the driver is local")
+    return replies.reply(await call.engine.volumes.create(asked.name, asked.labels, asked.driver_opts), 201)
+
+
+async def remove(call: Call) -> StreamResponse:
+    await call.engine.volumes.remove(call.params["name"], force=call.flag("force"))
+    return replies.nothing()
+
+
+async def prune(call: Call) -> StreamResponse:
+    removed, freed = await call.engine.volumes.prune(call.filters())
+    return replies.reply({"VolumesDeleted": removed, "SpaceReclaimed": freed})

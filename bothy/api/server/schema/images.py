@@ -1,0 +1,64 @@
+"""Images in the Docker Engine API's shapes. Pure functions.
+
+Source: moby api/swagger.yaml, `ImageSummary` and `ImageInspect` (v1.47).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bothy.api.server.schema import values
+from bothy.images.model import Image
+from bothy.oci.image import OCI
+
+
+def summary(image: Image, containers: int = -1) -> dict[str, Any]:
+    """An entry of `GET /images/json`."""
+    return {
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": image.repo_tags,
+        "RepoDigests": image.repo_digests,
+        "Created": values.unix(image.created),
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "SharedSize": -1,
+        "Labels": image.config.labels or None,
+        "Containers": containers,
+    }
+
+
+def config(image: Image) -> dict[str, Any]:
+    """The image's Config with every field that clients read."""
+    data: dict[str, Any] = {"Cmd": None, "Entrypoint": None, "OnBuild": None, **OCI.to_data(image.config)}
+    data["Volumes"] = data["Volumes"] or None
+    data["Labels"] = data["Labels"] or None
+    for key in ("ExposedPorts", "StopSignal"):
+        if not data[key]:
+            del data[key]
+    return data
+
+
+def inspect(image: Image) -> dict[str, Any]:
+    """`GET /images/{name}/json`."""
+    data: dict[str, Any] = {
+        "Id": image.id,
+        "RepoTags": image.repo_tags,
+        "RepoDigests": image.repo_digests,
+        "Parent": "",
+        "Comment": image.comment,
+        "Created": image.created,
+        "DockerVersion": image.docker_version,
+        "Author": image.author,
+        "Config": config(image),
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": {"Name": "overlay2", "Data": None},
+        "RootFS": {"Type": "layers", "Layers": image.layers},
+        "Metadata": {"LastTagTime": values.moment(image.tagged)},
+    }
+    if image.variant:
+        data["Variant"] = image.variant
+    return data
