@@ -128,7 +128,7 @@ class Workloads:
         return record
 
     def note(self, live: Live, **changes: Any) -> Workload:
-        """`change` for what has happened already and can not be refused: where it can not be written, it is shown and written later.
+        """`change` for what has happened already and can not be refused: shown even where it can not be written yet.
 
         Until then a keeper's folder (or its absence) tells the next daemon the same.
         """

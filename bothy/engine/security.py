@@ -1,0 +1,128 @@
+"""Security flags: `--security-opt`, capabilities, devices, namespaces to share; checked first. Pure but for `devices`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bothy.containers import defaults
+from bothy.engine.model import DeviceMapping, HostConfig
+from bothy.errors import Invalid, NotFound, Unsupported
+from bothy.oci.runtime import Device, DeviceRule
+
+ALL_CAPABILITIES = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Security:
+    """What the `--security-opt`s say. `seccomp` is `default`, `unconfined`, or a profile as JSON text."""
+
+    no_new_privileges: bool = False
+    seccomp: str = "default"
+    open_system_paths: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def options(words: Iterable[str], *, privileged: bool) -> Security:
+    """Read the `--security-opt`s. Raises Invalid for an unknown one or a profile that is not JSON."""
+    found = Security(seccomp="unconfined" if privileged else "default")
+    no_new, seccomp, open_paths, warnings = False, found.seccomp, False, []
+    for word in words:
+        key, _, value = word.replace(":", "=", 1).partition("=") if "=" not in word else word.partition("=")
+        if key == "no-new-privileges" and value in ("", "true", "false"):
+            no_new = value != "false"
+        elif key == "seccomp" and value:
+            seccomp = "default" if value == "builtin" else value
+        elif key == "systempaths" and value == "unconfined":
+            open_paths = True
+        elif key in ("apparmor", "label", "writable-cgroups"):
+            if value not in ("unconfined", "disable", "false", "docker-default"):
+                warnings.append(f"security option {word} is not supported on this host and was ignored")
+        else:
+            raise Invalid(f"invalid --security-opt: {word!r}", hint="known: no-new-privileges, seccomp=, systempaths=unconfined")
+    if seccomp not in ("default", "unconfined"):
+        try:
+            json.loads(seccomp)
+        except ValueError as exc:
+            raise Invalid(
+                f"decoding seccomp profile failed: {exc}", hint="the API takes the profile's JSON, not its path"
+            ) from None
+    return Security(no_new, seccomp, open_paths, tuple(warnings))
+
+
+def check(asked: HostConfig, *, machine: bool) -> list[str]:
+    """Warnings; raises Invalid or Unsupported for what this engine can not do, before anything is made."""
+    found = options(asked.security_opt, privileged=asked.privileged)
+    defaults.capabilities(asked.cap_add, asked.cap_drop, privileged=asked.privileged)
+    _check_namespaces(asked, machine=machine)
+    for group in asked.group_add:
+        if not group.isdecimal():
+            raise Invalid(f"unable to find group {group}", hint="give the number of the group")
+    for name in asked.sysctls:
+        if not _is_namespaced(name):
+            raise Invalid(
+                f"sysctl {name!r} is not in a separate kernel namespace", hint="net.*, kernel.shm*, kernel.msg*, fs.mqueue.* are"
+            )
+        if name.startswith("net.") and asked.network_mode == "host":
+            raise Invalid(f"sysctl {name!r} not allowed in host network namespace")
+    if asked.devices and machine:
+        raise Unsupported("a machine can not be given a device of the host", hint="run it as a container")
+    return list(found.warnings)
+
+
+def _check_namespaces(asked: HostConfig, *, machine: bool) -> None:
+    for flag, mode, known in (
+        ("--ipc", asked.ipc_mode, ("", "private", "shareable", "none")),
+        ("--pid", asked.pid_mode, ("", "private")),
+        ("--uts", asked.uts_mode, ("", "private")),
+        ("--cgroupns", asked.cgroupns_mode, ("", "private")),
+        ("--userns", asked.userns_mode, ("", "private", "host")),
+    ):
+        if mode.startswith("container:") or (mode == "host" and "host" not in known):
+            raise Unsupported(f"{flag} {mode} is not supported yet", hint=f"leave {flag} out")
+        if mode not in known:
+            raise Invalid(f"{flag}: invalid mode {mode!r}", hint=f"use one of: {', '.join(filter(None, known))}")
+    if machine and asked.network_mode == "host":
+        raise Unsupported("a machine can not share the host's network: it has a kernel of its own", hint="use --network bridge")
+
+
+def _is_namespaced(name: str) -> bool:
+    return name.startswith(("net.", "fs.mqueue.", "kernel.shm", "kernel.msg")) or name in ("kernel.sem", "kernel.domainname")
+
+
+def devices(mappings: Iterable[DeviceMapping]) -> tuple[list[Device], list[DeviceRule]]:
+    """Nodes and rules for `--device`. Looks at the host's nodes. Raises NotFound, Invalid."""
+    nodes, rules = [], []
+    for mapping in mappings:
+        target = mapping.path_in_container or mapping.path_on_host
+        if not target.startswith("/"):
+            raise Invalid(f"{target!r} is not an absolute path")
+        if not mapping.cgroup_permissions or set(mapping.cgroup_permissions) - set("rwm"):
+            raise Invalid(f"invalid device mode {mapping.cgroup_permissions!r}", hint="use some of rwm")
+        for path in _device_files(mapping.path_on_host):
+            status = os.stat(path)
+            kind = "b" if stat.S_ISBLK(status.st_mode) else "c"
+            major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+            inside = target + path[len(mapping.path_on_host) :]
+            nodes.append(Device(inside, kind, major, minor, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
+            rules.append(DeviceRule(allow=True, type=kind, major=major, minor=minor, access=mapping.cgroup_permissions))
+    return nodes, rules
+
+
+def _device_files(path: str) -> list[str]:
+    """The device at a path, or all below a folder."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        raise NotFound(
+            f"error gathering device information while adding custom device {path!r}: no such file or directory"
+        ) from None
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return [path]
+    if not stat.S_ISDIR(mode):
+        raise Invalid(f"{path!r} is not a device node")
+    below = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in sorted(names))
+    return [p for p in below if os.path.exists(p) and (stat.S_ISCHR(os.stat(p).st_mode) or stat.S_ISBLK(os.stat(p).st_mode))]

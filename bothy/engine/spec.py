@@ -1,0 +1,227 @@
+"""From a workload's record to the plan that its keeper gets: an OCI spec and what stands beside it. Pure, tested without root.
+
+record (Config merged with the image's, HostConfig, mounts) ──▶ Spec ──▶ ContainerPlan │ MachinePlan ──▶ KeeperPlan
++ where the layers are, which addresses and id range it got at this start
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bothy.containers import defaults
+from bothy.containers.model import ContainerPlan, Rootfs
+from bothy.engine import binds, limits, merge, security
+from bothy.engine.model import ExecRequest, HostConfig, Workload
+from bothy.errors import Invalid
+from bothy.linux.links import Interface
+from bothy.machines.model import Disk, MachinePlan, Share
+from bothy.oci.runtime import Box, IdMapping, Linux, Mount, Process, Resources, Root, Spec, User
+from bothy.paths import Paths
+
+FILES = ("resolv.conf", "hostname", "hosts")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a start has found or been given for a workload. `link` is the host's end of the veth, or the tap."""
+
+    lowers: Sequence[Path] = ()
+    interface: Interface | None = None
+    link: str = ""
+    bridge: str = ""
+    seccomp: str = ""
+
+
+def hostname(record: Workload) -> str:
+    """The name that the workload has inside: its own, the beginning of its id, or the host's with the host's network."""
+    if record.config.hostname:
+        return record.config.hostname
+    return os.uname().nodename if record.host_config.network_mode == "host" else record.id[:12]
+
+
+def has_user_namespace(host: HostConfig) -> bool:
+    """Whether the container's root is not the host's: always, but for `--privileged` and `--userns host`."""
+    return not (host.privileged or host.userns_mode == "host")
+
+
+def process(record: Workload) -> tuple[Process, list[str]]:
+    """The main program and warnings about capabilities that can not be given."""
+    config, host = record.config, record.host_config
+    own_user_ids = has_user_namespace(host) or record.wall == "vm"
+    capabilities, warnings = defaults.capabilities(
+        host.cap_add, host.cap_drop, privileged=host.privileged, bounding=security.ALL_CAPABILITIES if own_user_ids else None
+    )
+    return (
+        Process(
+            args=merge.arguments(config),
+            cwd=config.working_dir or "/",
+            env=merge.process_env(config, hostname(record)),
+            terminal=config.tty,
+            user=User(username=config.user, additional_gids=[int(group) for group in host.group_add]),
+            capabilities=capabilities,
+            rlimits=limits.rlimits(host),
+            no_new_privileges=security.options(host.security_opt, privileged=host.privileged).no_new_privileges,
+            oom_score_adj=host.oom_score_adj or None,
+        ),
+        warnings,
+    )
+
+
+def exec_process(record: Workload, request: ExecRequest, console: Sequence[int] | None = None) -> Process:
+    """The process of an exec: the main one's surroundings with the request's changes. Raises Invalid without a command."""
+    if not request.cmd or not request.cmd[0]:
+        raise Invalid("no exec command specified")
+    main, _ = process(record)
+    size = console or request.console_size
+    capabilities = main.capabilities
+    if request.privileged:
+        capabilities, _ = defaults.capabilities(privileged=True, bounding=security.ALL_CAPABILITIES)
+    env = merge.merged_env(main.env, request.env)
+    if request.tty and not any(entry.startswith("TERM=") for entry in env):
+        env.append("TERM=xterm")
+    return replace(
+        main,
+        args=list(request.cmd),
+        cwd=request.working_dir or main.cwd,
+        env=env,
+        terminal=request.tty,
+        console_size=Box(size[0], size[1]) if size and len(size) == 2 and all(size) else None,
+        user=User(username=request.user, additional_gids=main.user.additional_gids) if request.user else main.user,
+        capabilities=capabilities,
+        oom_score_adj=None,
+    )
+
+
+def mounts(record: Workload, folder: Path, shm_size: int) -> list[Mount]:
+    """All mounts in order: the default ones, the workload's own small files, what was asked for. The same target later wins."""
+    host = record.host_config
+    asked = asked_mounts(record)
+    targets = {mount.destination for mount in asked}
+    found = [
+        m for m in defaults.mounts(shm_size=host.shm_size or shm_size, privileged=host.privileged) if m.destination not in targets
+    ]
+    if host.ipc_mode == "none":
+        found = [m for m in found if m.destination != "/dev/shm"]
+    small = [(f"/etc/{name}", folder / name) for name in FILES]
+    access = "ro" if host.readonly_rootfs else "rw"
+    found += [Mount(t, "bind", str(s), ["bind", access, "rprivate"]) for t, s in small if t not in targets]
+    return found + asked
+
+
+def asked_mounts(record: Workload) -> list[Mount]:
+    """What `-v`, `--mount`, `--tmpfs` and the image's volumes come to. Sources of volumes are in the record."""
+    sources = {m.destination: m.source for m in record.mounts}
+    found = []
+    for wanted in binds.wanted(record.config, record.host_config):
+        if wanted.kind == "tmpfs":
+            found.append(Mount(wanted.target, "tmpfs", "tmpfs", list(wanted.options)))
+        else:
+            options = ["rbind", "ro" if wanted.read_only else "rw", wanted.propagation]
+            found.append(Mount(wanted.target, "bind", sources.get(wanted.target, wanted.source), options))
+    return found
+
+
+def resources(record: Workload) -> Resources:
+    """The limits of its cgroup."""
+    host = record.host_config
+    rules = defaults.device_rules(privileged=host.privileged)
+    return limits.resources(host, rules + security.devices(host.devices)[1])
+
+
+def spec(record: Workload, folder: Path, shm_size: int) -> tuple[Spec, list[str]]:
+    """The OCI spec, and warnings. `folder` holds hosts, hostname and resolv.conf; `shm_size` is the default."""
+    host = record.host_config
+    main, warnings = process(record)
+    private = [kind for kind in defaults.NAMESPACES if not (kind == "network" and host.network_mode == "host")]
+    ids = [IdMapping(0, record.id_base)] if record.id_base else []
+    open_paths = host.privileged or security.options(host.security_opt, privileged=host.privileged).open_system_paths
+    masked = host.masked_paths if host.masked_paths is not None else list(defaults.MASKED_PATHS)
+    readonly = host.readonly_paths if host.readonly_paths is not None else list(defaults.READONLY_PATHS)
+    nodes = defaults.host_devices() if host.privileged and record.wall == "container" else defaults.devices()
+    linux = Linux(
+        namespaces=defaults.namespaces(private=(*private, "user") if record.id_base else private),
+        uid_mappings=ids,
+        gid_mappings=ids,
+        devices=nodes + security.devices(host.devices)[0],
+        resources=resources(record),
+        masked_paths=[] if open_paths else masked,
+        readonly_paths=[] if open_paths else readonly,
+        sysctl=host.sysctls,
+    )
+    root = Root(str(folder), readonly=host.readonly_rootfs)
+    return Spec(main, root, hostname(record), mounts(record, folder, shm_size), linux), warnings
+
+
+def container_plan(record: Workload, paths: Paths, place: Place, shm_size: int) -> ContainerPlan:
+    """The plan of a container."""
+    folder = paths.container(record.id)
+    document, warnings = spec(record, folder, shm_size)
+    cgroup = f"/{paths.scope}/{record.id}"
+    rootfs = Rootfs(
+        str(paths.root), [str(lower) for lower in place.lowers], str(folder / "upper"), str(folder / "work"),
+        volatile=record.host_config.auto_remove,
+    )  # fmt: skip
+    return ContainerPlan(
+        id=record.id,
+        spec=replace(document, linux=replace(document.linux, cgroups_path=cgroup)),
+        rootfs=rootfs,
+        id_base=record.id_base,
+        interface=place.interface,
+        veth=place.link,
+        bridge=place.bridge,
+        cgroup=cgroup,
+        seccomp=place.seccomp,
+        init=bool(record.host_config.init),
+        warnings=warnings,
+    )
+
+
+def vcpus(host: HostConfig, default: int) -> int:
+    """How many virtual processors a machine gets: as many as it takes for `--cpus`."""
+    return -(-host.nano_cpus // 10**9) if host.nano_cpus else default or limits.Host.here().cpus
+
+
+def machine_memory(host: HostConfig, default: int) -> int:
+    """Bytes of memory of a machine, in whole MiB (templates are kept by size)."""
+    mib = 1024 * 1024
+    return -(-(host.memory or default) // mib) * mib
+
+
+def machine_plan(
+    record: Workload,
+    paths: Paths,
+    place: Place,
+    shm_size: int,
+    files: dict[str, str],
+    *,
+    template: Path,
+    disk: Path,
+    cpus: int,
+    memory: int,
+) -> MachinePlan:
+    """The plan of a machine: binds and volumes are shares, the small `files` (by name) are sent along."""
+    folder = paths.container(record.id)
+    document, warnings = spec(record, folder, shm_size)
+    binds_ = [m for m in document.mounts if m.type == "bind" and m.source != str(folder / Path(m.destination).name)]
+    rest = [m for m in document.mounts if m.type != "bind"]
+    taken = {m.destination for m in binds_}
+    return MachinePlan(
+        id=record.id,
+        spec=replace(document, mounts=rest),
+        template=str(template),
+        vcpus=cpus,
+        memory=memory,
+        root=Disk(str(disk), readonly=True),
+        scratch=Disk(str(folder / "disk.raw")),
+        interface=place.interface,
+        tap=place.link,
+        bridge=place.bridge,
+        shares=[Share(m.source, m.destination, "ro" in m.options) for m in binds_],
+        files={f"/etc/{name}": text for name, text in files.items() if f"/etc/{name}" not in taken},
+        cgroup=f"/{paths.scope}/{record.id}",
+        init=bool(record.host_config.init),
+        warnings=warnings,
+    )
