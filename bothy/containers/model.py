@@ -15,20 +15,22 @@ from bothy.oci.runtime import Spec
 @dataclass(frozen=True)
 class Rootfs:
     """An overlay. `store` is the folder that all of `lowers`, `upper` and `work` lie below: one idmapped clone of it
-    serves them all. `lowers` are the image's layer folders, topmost first; all paths absolute."""
+    serves them all. `lowers` are the image's layer folders, topmost first; all paths absolute. `volatile`: nothing in `upper` need
+    survive a crash of the host (containers that are removed at exit), so that fsync and unmounting do not wait for the disk."""
 
     store: str
     lowers: list[str]
     upper: str
     work: str
+    volatile: bool = False
 
 
 @dataclass(frozen=True)
 class ContainerPlan:
     """`id_base` is the host id of the container's id 0 (0: `--userns host`, no user namespace); its range is 65536 ids.
 
-    `interface` is configured inside the network namespace by the init stage (None with `none` and `host`); `veth` is the name that the
-    host's end of its pair gets, `bridge` the host's bridge that it is put on.
+    `interface` is configured inside the network namespace by the init stage (None with `none` and `host`); `veth` is the name
+    that the host's end of its pair gets, `bridge` the host's bridge that it is put on.
     `cgroup` is the path below each cgroup root (`/bothy/<id>`). `seccomp` is the path of a compiled BPF program, or empty.
     `idmapped_binds`: bind mounts get the container's id range too (host uid 0 shows as container uid 0).
     """
