@@ -29,9 +29,9 @@ _KINDS = {
 
 def host_ports(text: str) -> range:
     """The host ports that `8080` or `8000-8010` allow; empty for any. Raises Invalid."""
-    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text or "0")
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text or "0")
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
-    if not 0 <= first <= last <= 65535:
+    if not 0 <= first <= last <= 65535 or (not first and last):
         raise Invalid(f"{text!r} is not a host port", hint="give a number from 1 to 65535, or a range such as 8000-8010")
     return range(first, last + 1) if first else range(0)
 
