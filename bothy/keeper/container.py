@@ -78,8 +78,9 @@ class ContainerWorkload:
     def close(self) -> None:
         if self._begun is not None:
             self._begun.cleanup()
-        if self._sandbox is not None:
+        elif self._sandbox is not None:
             self._sandbox.close()
+            self._sandbox = None
 
     def _signal(self, _pid: int, number: int) -> None:
         self._container.signal(number)
@@ -106,4 +107,5 @@ class ContainerWorkload:
                 raise
             finally:
                 close_all(fd for fd in ends if fd >= 0)
+        os.close(begun.pidfd)
         return processes.ChildProcess(self._loop, session, begun.pid, streams, warnings=begun.warnings, on_signal=on_signal)

@@ -75,6 +75,7 @@ class Loop:
         """
         if self._wake is None:
             self.reap()
+            self.later(0, self._collect)  # the child may have ended before there was a handler for its signal
         self._children[pid] = call
 
     def reap(self) -> None:
@@ -90,6 +91,9 @@ class Loop:
             os.read(self._wake[0], 4096)
         except BlockingIOError:
             pass
+        self._collect()
+
+    def _collect(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -42,6 +42,11 @@ def run(folder: str, control: socket.socket, sandbox: Sandbox | None, network: s
     except (OSError, ValueError) as exc:
         _refuse(control, exc)
         return 1
+    return serve(loop, keeper)
+
+
+def serve(loop: Loop, keeper: Keeper) -> int:
+    """Take the traits of a keeper and run the loop; the exit status for the process. A bug ends the workload, with word of it."""
     become(keeper)
     try:
         loop.run()

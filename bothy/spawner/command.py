@@ -14,8 +14,6 @@ import os
 import sys
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from bothy.spawner.main import main; sys.exit(main(sys.argv[2:]))"
-SPAWNER_FD = "BOTHY_SPAWNER_FD"
-"""The variable in which a daemon that a spawner brings back finds the descriptor of its end of that spawner's socket."""
 
 
 def argv(fd: int, python: str = sys.executable) -> list[str]:

@@ -12,9 +12,9 @@
     bye {}                                                 (the spawner ends; keepers go on)
 
 `network` is private (the default), host, or the path of a namespace; only private ones come from the pool. A request with `seq`
-is answered too (`ok {pid}`). If the daemon goes without `bye` it is started again with its listening socket and a new channel to
-this same spawner (`BOTHY_SPAWNER_FD`); it says `hello` on that. Everything is imported before the first fork and then frozen, so
-that keepers share those pages.
+is answered too (`ok {pid}`). If the daemon goes without `bye` it is started again with its listening socket (see `revival`)
+and the spawner ends: the new daemon starts another. Everything is imported before the first fork and then frozen, so that keepers
+share those pages.
 """
 
 from __future__ import annotations
@@ -45,15 +45,13 @@ PATIENCE = 60.0
 
 
 class Spawner:
-    """Serves one daemon at a time. `sock` is the channel to the first."""
+    """Serves one daemon, at the other end of `sock`."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, *, revives: bool) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self._loop = loop
-        self._revives = revives
         self._pool = Pool(sandboxes.make)
         self._revival: Revival | None = None
         self._refill: Timer | None = None
-        self._patience: Timer | None = None
         loop.reap()
         self._daemon = Connection(loop, sock, self._handle, self._lost)
 
@@ -102,16 +100,10 @@ class Spawner:
             request.fail(exc)
 
     def _greet(self, request: Request) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        command = [str(word) for word in request.message.get("daemon") or []]
-        if command and request.fds and self._revives:
-            if self._revival is not None:
-                self._revival.close()
-                self._revival.command, self._revival.listener = command, request.take()
-            else:
-                self._revival = Revival(command, request.take())
+        if self._revival is not None:
+            raise Invalid("the daemon has said hello before")
+        command = [str(word) for word in request.message["daemon"]]
+        self._revival = Revival.of_environ(command, request.take())
 
     def _fork(self, folder: str, control: int, sandbox: Sandbox | None, network: str) -> int:
         """The keeper's pid. The child never returns: the spawner's objects, whose descriptors are closed there, live on."""
@@ -144,34 +136,21 @@ class Spawner:
 
     def _lost(self, _connection: Connection) -> None:
         """The daemon is gone without a word."""
-        self._pool.order(0, [])
-        delay = self._revival.delay() if self._revival is not None else None
+        delay = self._revival.delay if self._revival is not None else None
         if delay is None:
             self._end()
         else:
+            self._pool.close()
             self._loop.later(delay, self._revive)
 
     def _revive(self) -> None:
         assert self._revival is not None
-        mine, other = channel.pair()
         try:
-            pid = self._revival.start(other.fileno())
+            pid = self._revival.start()
+            print(f"{TITLE}: the daemon has died; started it again as process {pid}", file=sys.stderr, flush=True)
         except OSError as exc:
-            print(f"{TITLE}: the daemon was not started again: {exc}", file=sys.stderr, flush=True)
-            mine.close()
-            self._end()
-            return
-        finally:
-            other.close()
-        print(f"{TITLE}: the daemon has died; started it again as process {pid}", file=sys.stderr, flush=True)
-        self._loop.child(pid, self._daemon_ended)
-        self._daemon = Connection(self._loop, mine, self._handle, self._lost)
-        self._patience = self._loop.later(PATIENCE, self._end)
-
-    def _daemon_ended(self, status: int) -> None:
-        """A daemon that this spawner started. One that ended well (another one runs already) is not wanted back."""
-        if status == 0:
-            self._end()
+            print(f"{TITLE}: the daemon has died and was not started again: {exc}", file=sys.stderr, flush=True)
+        self._end()
 
     def _end(self) -> None:
         self._pool.close()
@@ -189,8 +168,9 @@ def shed(keep: list[int]) -> None:
     syscalls.close_range(low)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Be a spawner until the daemon says bye (see the module's text)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 2 or arguments[0] != "--socket" or not arguments[1].isdecimal():
         print(f"usage: bothy-spawner --socket FD    FD: inherited SEQPACKET socket of the daemon\n\n{__doc__}")
         return 0 if arguments == ["--help"] else 2
@@ -200,7 +180,7 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.freeze()
     loop = Loop()
-    Spawner(loop, sock, revives="INVOCATION_ID" not in os.environ)
+    Spawner(loop, sock)
     loop.run()
     return 0
 

@@ -1,7 +1,8 @@
 """Bringing the daemon back after it died without a word: same command, same environment, same listening socket.
 
-The spawner holds a duplicate of the listening socket, so clients that connect in between wait instead of failing. Not under
-systemd (INVOCATION_ID), which does this itself.
+The spawner holds a duplicate of the listening socket, so clients that connect in between wait instead of failing. It starts the
+daemon and ends, the daemon starts a spawner of its own; keepers need neither. How often this has happened in a row goes along
+in the environment (BOTHY_REVIVED), for the back-off. Not under systemd (INVOCATION_ID), which does all this itself.
 """
 
 from __future__ import annotations
@@ -10,54 +11,56 @@ import os
 import time
 from dataclasses import dataclass
 
-from bothy.spawner.command import SPAWNER_FD
-
-_FIRST_FD = 3
+REVIVED = "BOTHY_REVIVED"
 STEADY = 60.0
 ATTEMPTS = 8
 LONGEST = 30.0
+_LISTEN_FD = 3
 
 
-@dataclass
+@dataclass(frozen=True)
 class Revival:
-    """`command` of the daemon and its listening socket, which is owned by this object. Counts the attempts for the back-off."""
+    """`command` of the daemon and its listening socket, which is owned by this object. `attempts` were made in a row before;
+    `begun` is when the daemon that is served now was started (time.monotonic)."""
 
     command: list[str]
     listener: int
-    attempts: int = 0
-    begun: float = 0.0
+    attempts: int
+    begun: float
 
-    def delay(self) -> float | None:
-        """Seconds until the next attempt; None when it is time to give up. A daemon that lived for a while resets the count."""
-        if self.begun and time.monotonic() - self.begun > STEADY:
-            self.attempts = 0
-        if self.attempts >= ATTEMPTS:
+    @classmethod
+    def of_environ(cls, command: list[str], listener: int) -> Revival | None:
+        """None where it is not for us to bring the daemon back."""
+        if "INVOCATION_ID" in os.environ:
+            os.close(listener)
             return None
-        wait = min(LONGEST, 0.1 * 4.0**self.attempts) if self.attempts else 0.0
-        self.attempts += 1
-        return wait
+        text = os.environ.get(REVIVED, "")
+        return cls(command, listener, int(text) if text.isdecimal() else 0, time.monotonic())
 
-    def start(self, channel_fd: int) -> int:
-        """Run the daemon with its socket (LISTEN_FDS, see sd_listen_fds(3)) and an end of a channel to this spawner; its pid."""
-        self.begun = time.monotonic()
+    @property
+    def count(self) -> int:
+        """Attempts in a row, of which the coming one is not yet one: none if the daemon has lived for a while."""
+        return 0 if time.monotonic() - self.begun > STEADY else self.attempts
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds to wait before the daemon is started; None when it is time to give up."""
+        if self.count >= ATTEMPTS:
+            return None
+        return min(LONGEST, 0.1 * 4.0**self.count) if self.count else 0.0
+
+    def start(self) -> int:
+        """Run the daemon with its socket (LISTEN_FDS, see sd_listen_fds(3)); its pid. Raises OSError."""
+        environ = os.environ | {"LISTEN_FDS": "1", REVIVED: str(self.count + 1)}
         pid = os.fork()
         if pid:
             return pid
         try:
-            self._become(channel_fd)
+            if self.listener != _LISTEN_FD:
+                os.dup2(self.listener, _LISTEN_FD)
+            os.set_inheritable(_LISTEN_FD, True)
+            os.closerange(_LISTEN_FD + 1, 1 << 20)
+            os.setsid()
+            os.execve(self.command[0], self.command, environ | {"LISTEN_PID": str(os.getpid())})
         finally:
             os._exit(127)
-
-    def close(self) -> None:
-        os.close(self.listener)
-
-    def _become(self, channel_fd: int) -> None:
-        """The child: put the descriptors where they are looked for (above all first, so that none is overwritten), then exec."""
-        high = [os.dup2(fd, 100 + index) for index, fd in enumerate((self.listener, channel_fd))]
-        for index, fd in enumerate(high):
-            os.dup2(fd, _FIRST_FD + index, inheritable=True)
-        os.closerange(_FIRST_FD + 2, 1 << 20)
-        environ = dict(os.environ)
-        environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), SPAWNER_FD: str(_FIRST_FD + 1)}
-        os.setsid()
-        os.execve(self.command[0], self.command, environ)
