@@ -65,12 +65,11 @@ class Hijacked:
 class _Wire:
     """A connection and what was read from it ahead of need."""
 
-    __slots__ = ("buffer", "sock", "used", "watch")
+    __slots__ = ("buffer", "sock", "watch")
 
     def __init__(self, sock: socket.socket, watch: bootstrap.Watch | None) -> None:
         self.sock = sock
         self.buffer = b""
-        self.used = False
         self.watch = watch
 
     def fill(self) -> bool:
@@ -149,10 +148,21 @@ class Response:
         self._wire.sock.close()
 
     def chunks(self) -> Iterator[bytes]:
-        """The body in pieces, as they come."""
-        wire = self._wire
+        """The body in pieces, as they come. Left before its end, the connection is closed."""
         if self._bare:
             return
+        try:
+            yield from self._body()
+        except BaseException:
+            self.close()
+            raise
+        if self.headers.get("transfer-encoding") or "content-length" in self.headers:
+            self._done()
+        else:
+            self.close()
+
+    def _body(self) -> Iterator[bytes]:
+        wire = self._wire
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             while size := int(wire.until(b"\r\n").split(b";")[0], 16):
                 while size:
@@ -171,9 +181,6 @@ class Response:
             while wire.buffer or wire.fill():
                 part, wire.buffer = wire.buffer, b""
                 yield part
-            wire.sock.close()
-            return
-        self._done()
 
     def read(self) -> bytes:
         """The whole body."""
@@ -223,7 +230,6 @@ class Client:
 
     def keep(self, wire: _Wire) -> None:
         """A connection whose answer was read whole, for the next request."""
-        wire.used = True
         self._idle.append(wire)
 
     def request(
@@ -243,7 +249,7 @@ class Client:
 
     def begin(self, method: str, path: str, query: Query = None, body: Body = None, *, upgrade: bool = False) -> Pending:
         """Send a request and do not wait for its answer. Not tried again where the engine has gone away."""
-        wire = self._idle.pop() if self._idle else self._connect()
+        wire = self._kept() or self._connect()
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"} if upgrade else {}
         try:
             send(wire.sock, method, path + query_text(query), body, headers)
@@ -267,30 +273,42 @@ class Client:
         return Hijacked(wire.sock, wire.buffer, framed=framed)
 
     def _exchange(self, method: str, target: str, body: Body, headers: Mapping[str, str]) -> tuple[_Wire, int, dict[str, str]]:
-        """Send, and read a head. A connection that was kept may have been closed meanwhile, and an engine that was about to end may
-        have left this client in its queue: then it is tried once more, on a new connection."""
+        """Send, and read a head. Tried once more where the engine went away (it comes back by itself) and either had not read the
+        request, which the kernel tells by a reset, or was only asked; what changes something may have been done."""
         repeatable = body is None or isinstance(body, (bytes, dict))
+        again = True
         while True:
-            wire = self._idle.pop() if self._idle else self._connect()
+            wire = self._kept() or self._connect()
             try:
                 send(wire.sock, method, target, body, headers)
                 return wire, *read_head(wire)
             except (BrokenPipeError, ConnectionResetError, Lost) as exc:
                 wire.sock.close()
-                early = not isinstance(exc, Lost) or exc.early
                 if wire.watch is not None:
                     wire.watch.explain()
-                if early and repeatable and wire.used:
-                    continue
-                if early and repeatable and self._run and method in ("GET", "HEAD"):
-                    self.close()
-                    repeatable = False
+                unread = not isinstance(exc, Lost)
+                early = not isinstance(exc, Lost) or exc.early
+                if again and repeatable and (unread or (early and method in ("GET", "HEAD"))):
+                    again = False
                     continue
                 hint = f"{self._run}/daemon.log may tell why" if self._run else ""
                 raise Lost("the engine closed the connection without an answer", early=early, hint=hint) from exc
             except BaseException:
                 wire.sock.close()
                 raise
+
+    def _kept(self) -> _Wire | None:
+        """A connection from before that is still one."""
+        while self._idle:
+            wire = self._idle.pop()
+            try:
+                wire.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return wire
+            except OSError:
+                pass
+            wire.sock.close()
+        return None
 
     def _connect(self) -> _Wire:
         """A new connection, to a new engine if there has to be one. Raises Unavailable, Forbidden."""
