@@ -6,11 +6,12 @@ Labels are the exception: every `label` must match. Unknown words are Invalid, a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from bothy.errors import Invalid
 
 Filters = Mapping[str, Collection[str]]
+Test = Callable[[str], bool]
 
 
 def check(filters: Filters, known: Collection[str]) -> None:

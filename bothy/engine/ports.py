@@ -23,6 +23,11 @@ class Publication:
     low: int = 0
     high: int = 0
 
+    @property
+    def host_port(self) -> str:
+        """In Docker's words: empty for any, a number, a range."""
+        return "" if not self.low else str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
 
 def parse(text: str) -> tuple[list[int], str]:
     """The numbers and the protocol of `80`, `80/udp`, `8000-8010/tcp`. Raises Invalid."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bothy.engine.keepers import Keeper
-from bothy.engine.model import Connection, ExecSession, Status, Workload
+from bothy.engine.model import Connection, Status, Workload
 from bothy.engine.records import Records
 from bothy.errors import BothyError, Conflict, NotFound
 from bothy.keeper.model import Client, Exit
@@ -26,11 +26,12 @@ class Live:
         self.lock = asyncio.Lock()
         self.keeper: Keeper | None = None
         self.held: list[tuple[Connection, Client]] = []
-        self.execs: dict[str, ExecSession] = {}
-        self.exec_clients: dict[str, bool] = {}
         self.ended: asyncio.Future[Exit] | None = None
         self.restart_timer: asyncio.TimerHandle | None = None
+        self.restart_delay = 0.0
+        self.cleaning: asyncio.Future[None] | None = None
         self.stopping = False
+        self.oom = False
         self.removed = False
         self.unsaved = False
         self._watchers: list[tuple[str, asyncio.Future[Exit]]] = []
@@ -137,9 +138,13 @@ class Workloads:
         except BothyError as exc:
             _log.error("the state of %s is not on disk yet: %s", live.id[:12], exc)
             live.unsaved = True
-            record = dataclasses.replace(live.record, **changes)
-            self._show(live, record)
-            return record
+            return self.show(live, **changes)
+
+    def show(self, live: Live, **changes: Any) -> Workload:
+        """`change` in memory only: for a state that the next write or the next daemon finds by itself."""
+        record = dataclasses.replace(live.record, **changes)
+        self._show(live, record)
+        return record
 
     def save_again(self) -> None:
         """Write what `note` could not."""

@@ -1,0 +1,229 @@
+"""create: everything is checked first, then the record is written, then volumes are made. A failure leaves nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+from dataclasses import replace
+
+from bothy.engine import binds, limits, merge, names, ports, security, times
+from bothy.engine.hall import Hall
+from bothy.engine.model import Config, HostConfig, LogConfig, MountRecord, NetworkingConfig, Wall, Workload
+from bothy.errors import Conflict, Invalid, NotFound, Unsupported
+from bothy.images.model import Image
+from bothy.volumes.model import ANONYMOUS
+
+_RUNTIMES = {"": Wall.CONTAINER, "bothy": Wall.CONTAINER, "runc": Wall.CONTAINER, "vm": Wall.VM}
+_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\.?")
+_MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
+_LOG_OPTIONS = ("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
+_SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
+
+
+async def create(
+    hall: Hall, name: str, config: Config, host: HostConfig, networking: NetworkingConfig
+) -> tuple[Workload, list[str]]:
+    """A new workload, not started, and warnings.
+
+    Raises Invalid (impossible flags), NotFound (image, network), Conflict (name), Unsupported, Unavailable (disk full); then there
+    is no record, no folder and no volume that was not there before.
+    """
+    wall = wall_of(host)
+    if not config.image:
+        raise Invalid("no image specified")
+    image = hall.images.resolve(config.image)
+    config = merge.merged(config, image.config)
+    host = normal(hall, config, host, networking)
+    warnings = check(hall, config, host, networking, machine=wall is Wall.VM)
+    wanted = binds.wanted(config, host)
+    mounts = [_mount_record(hall, w) for w in wanted]
+    name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
+    identity = names.new_id()
+    path, *args = merge.arguments(config)
+    record = Workload(
+        id=identity,
+        name=name,
+        wall=wall,
+        image=image.id,
+        image_name=config.image,
+        config=replace(config, hostname=_hostname(config, host, identity)),
+        host_config=host,
+        networking=networking,
+        created=times.now(),
+        path=path,
+        args=args,
+        mounts=mounts,
+        log_path=str(hall.paths.container(identity) / "container.log") if log_driver(host) == "json-file" else "",
+        warnings=warnings,
+    )
+    live = hall.workloads.insert(record)
+    if any(w.kind == "volume" or w.make_source for w in wanted):
+        try:
+            await make_mounts(hall, record, image, wanted)
+        except BaseException:
+            hall.workloads.forget(live)
+            raise
+    hall.tell(record, "create")
+    return record, warnings
+
+
+def wall_of(host: HostConfig) -> Wall:
+    """The wall that the runtime's name picks. Raises Invalid for an unknown one."""
+    if host.runtime not in _RUNTIMES:
+        raise Invalid(f"unknown or invalid runtime name: {host.runtime}", hint="known: bothy (a container), vm (a machine)")
+    return _RUNTIMES[host.runtime]
+
+
+def normal(hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig) -> HostConfig:
+    """The host configuration with one word for each network mode. Raises NotFound, Unsupported, Invalid."""
+    mode = host.network_mode
+    if mode in ("", "default"):
+        mode = next(iter(networking.endpoints_config), "bridge")
+    if config.network_disabled:
+        mode = "none"
+    if mode.startswith("container:"):
+        raise Unsupported(f"network mode {mode} is not supported yet", hint="publish ports on the other container, or use bridge")
+    if mode not in ("bridge", "none", "host"):
+        hall.networks.get(mode)
+    others = [n for n in networking.endpoints_config if n not in (mode, "default")]
+    if others and mode in ("none", "host"):
+        raise Invalid(f"conflicting options: cannot attach both {mode} and {others[0]} networks")
+    return replace(host, network_mode=mode)
+
+
+def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool) -> list[str]:
+    """Every flag that can be seen to be impossible. Returns warnings. Raises Invalid or Unsupported."""
+    warnings = limits.check(host, hall.host, machine=machine) + security.check(host, machine=machine)
+    _check_words(config)
+    _check_policy(host)
+    log_size_and_files(host, 0, 0)
+    if host.volumes_from:
+        raise Unsupported("--volumes-from is not supported yet", hint="name the volumes with -v")
+    ports.exposed(config.exposed_ports)
+    published = ports.publications(config.exposed_ports, host.port_bindings, publish_all=host.publish_all_ports)
+    if published and host.network_mode in ("host", "none"):
+        warnings.append(f"Published ports are discarded when using {host.network_mode} network mode")
+    macs = [config.mac_address, *(e.mac_address for e in networking.endpoints_config.values() if e)]
+    for mac in filter(None, macs):
+        if not _MAC.fullmatch(mac):
+            raise Invalid(f"invalid MAC address: {mac}")
+    return warnings
+
+
+def _check_words(config: Config) -> None:
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise Invalid(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
+    if config.hostname and not _HOSTNAME.fullmatch(config.hostname):
+        raise Invalid(f"invalid hostname format: {config.hostname}", hint="letters, digits, - and ., at most 63 characters")
+    merge.signal_number(config.stop_signal)
+    if config.stop_timeout is not None and config.stop_timeout < -1:
+        raise Invalid(f"invalid stop timeout {config.stop_timeout}", hint="seconds, or -1 to wait for ever")
+
+
+def _check_policy(host: HostConfig) -> None:
+    policy = host.restart_policy
+    if policy.name not in _POLICIES:
+        raise Invalid(f"invalid restart policy: unknown policy '{policy.name}'", hint=f"known: {', '.join(_POLICIES[1:])}")
+    if policy.name not in ("", "no") and host.auto_remove:
+        raise Invalid("can't create 'AutoRemove' container with restart policy", hint="leave out --rm or --restart")
+    if policy.maximum_retry_count < 0:
+        raise Invalid("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+
+
+def log_driver(host: HostConfig) -> str:
+    """`json-file` or `none`. Raises Invalid for another."""
+    kind = host.log_config.type or "json-file"
+    if kind not in ("json-file", "none"):
+        raise Invalid(f"logger: no log driver named '{kind}' is registered", hint="known: json-file, none")
+    return kind
+
+
+def log_size_and_files(host: HostConfig, size: int, files: int) -> tuple[int, int]:
+    """`max-size` in bytes and `max-file` of `--log-opt`, or the defaults given. Raises Invalid."""
+    log_driver(host)
+    asked: LogConfig = host.log_config
+    for option in asked.config:
+        if option not in _LOG_OPTIONS:
+            raise Invalid(f"unknown log opt '{option}' for json-file log driver")
+    text = asked.config.get("max-size", "")
+    if text:
+        match = _SIZE.fullmatch(text)
+        if match is None or not int(match[1]):
+            raise Invalid(f"invalid value for max-size: {text!r}", hint="use a size like 10m")
+        size = int(match[1]) * 1024 ** " kmg".index(match[2].lower().replace("b", "") or " ")
+    text = asked.config.get("max-file", "")
+    if text:
+        if not text.isdecimal() or not int(text):
+            raise Invalid(f"max-file cannot be {text!r}", hint="use a number from 1")
+        files = int(text)
+    return size, files
+
+
+def _hostname(config: Config, host: HostConfig, identity: str) -> str:
+    if config.hostname:
+        return config.hostname
+    return os.uname().nodename if host.network_mode == "host" else identity[:12]
+
+
+def _mount_record(hall: Hall, wanted: binds.Wanted) -> MountRecord:
+    """A mount as it will be shown. Anonymous volumes get their names here. Raises Invalid for a bind source that must exist."""
+    if wanted.kind == "tmpfs":
+        return MountRecord("tmpfs", "", wanted.target, not wanted.read_only, mode=wanted.mode)
+    if wanted.kind == "bind":
+        if not wanted.make_source and not os.path.lexists(wanted.source):
+            raise Invalid(
+                f"invalid mount config for type 'bind': bind source path does not exist: {wanted.source}",
+                hint="make it, or use -v, which does",
+            )
+        return MountRecord(
+            "bind", wanted.source, wanted.target, not wanted.read_only, mode=wanted.mode, propagation=wanted.propagation
+        )
+    if wanted.driver != "local":
+        raise NotFound(f"volume driver {wanted.driver} not found", hint="local is the only one")
+    name = wanted.source or secrets.token_hex(32)
+    try:
+        source = hall.volumes.get(name).mountpoint
+    except NotFound:
+        source = str(hall.paths.volumes / name / "_data")
+    return MountRecord("volume", source, wanted.target, not wanted.read_only, name, "local", wanted.mode or "z")
+
+
+async def make_mounts(hall: Hall, record: Workload, image: Image, wanted: list[binds.Wanted]) -> None:
+    """Make volumes and missing bind sources, fill new volumes from the image. A failure removes the anonymous volumes again."""
+    with contextlib.ExitStack() as undo:
+        for mount, asked in zip(record.mounts, wanted, strict=True):
+            if mount.type == "bind" and asked.make_source and not os.path.lexists(mount.source):
+                try:
+                    os.makedirs(mount.source, mode=0o755, exist_ok=True)
+                except OSError as exc:
+                    raise Invalid(f"error while creating mount source path '{mount.source}': {exc.strerror}") from exc
+            if mount.type == "volume":
+                if not asked.source:
+                    undo.callback(hall.volumes.remove, mount.name, force=True)
+                await asyncio.to_thread(_make_volume, hall, image, mount, asked)
+                hall.events.publish("volume", "create", mount.name, {"driver": "local"})
+        undo.pop_all()
+
+
+def _make_volume(hall: Hall, image: Image, mount: MountRecord, asked: binds.Wanted) -> None:
+    labels = dict(asked.labels) if asked.source else {**asked.labels, ANONYMOUS: ""}
+    hall.volumes.create(mount.name, labels=labels)
+    if asked.copy_up:
+        hall.volumes.copy_up(mount.name, hall.images.layers(image), mount.destination)
+
+
+async def ensure_mounts(hall: Hall, record: Workload) -> None:
+    """Before a start: what was to be mounted is there, or is made again. Raises Conflict for an anonymous volume in the way."""
+    missing = [m for m in record.mounts if m.type in ("bind", "volume") and not os.path.lexists(m.source)]
+    if not missing:
+        return
+    wanted = binds.wanted(record.config, record.host_config)
+    if len(wanted) != len(record.mounts):
+        raise Conflict(f"the mounts of {record.name} do not fit its configuration")
+    await make_mounts(hall, record, hall.images.resolve(record.image), wanted)

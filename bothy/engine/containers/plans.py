@@ -1,0 +1,61 @@
+"""Plans of both walls with what has to be found out for them: layers and a seccomp program; a template and a disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bothy.containers.model import ContainerPlan
+from bothy.engine import spec
+from bothy.engine.hall import Hall
+from bothy.engine.model import Workload
+from bothy.images.model import Image
+from bothy.machines import templates
+from bothy.machines.model import MachinePlan
+
+Progress = Callable[[str], None]
+
+
+def container_plan(hall: Hall, record: Workload, place: spec.Place) -> ContainerPlan:
+    """The plan of a container. Cheap: what it needs is there since the image is. Raises NotFound when the image is gone."""
+    place = replace(place, lowers=hall.images.layers(hall.images.resolve(record.image)))
+    return spec.container_plan(record, hall.paths, place, hall.settings.shm_size)
+
+
+async def machine_plan(hall: Hall, record: Workload, place: spec.Place, files: dict[str, str]) -> MachinePlan:
+    """The plan of a machine. Seconds, if template or disk have to be made first; see `prepare`."""
+    cpus, memory = machine_size(hall, record)
+    template, disk = await asyncio.to_thread(ready, hall, hall.images.resolve(record.image), cpus, memory, _silent)
+    return spec.machine_plan(
+        record, hall.paths, place, hall.settings.shm_size, files, template=template, disk=disk, cpus=cpus, memory=memory
+    )
+
+
+def machine_size(hall: Hall, record: Workload) -> tuple[int, int]:
+    """Virtual processors, and bytes of memory in one of the sizes that templates have."""
+    cpus = spec.vcpus(record.host_config, hall.settings.machine_cpus)
+    return cpus, templates.memory_class(spec.machine_memory(record.host_config, hall.settings.machine_memory))
+
+
+def ready(hall: Hall, image: Image, cpus: int, memory: int, progress: Progress) -> tuple[Path, Path]:
+    """Template and image disk, made if they are missing. Blocks."""
+    template = hall.templates.ensure(cpus, memory, progress)
+    return template, hall.images.machine_disk(image, progress)
+
+
+async def prepare(hall: Hall, record: Workload, progress: Progress) -> None:
+    """Make now what the first start of such a machine would have to make, telling how it goes; nothing for a container."""
+    if record.wall == "vm":
+        loop = asyncio.get_running_loop()
+
+        def tell(words: str) -> None:
+            loop.call_soon_threadsafe(progress, words)
+
+        cpus, memory = machine_size(hall, record)
+        await asyncio.to_thread(ready, hall, hall.images.resolve(record.image), cpus, memory, tell)
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody looks at."""

@@ -1,0 +1,252 @@
+"""start: a record becomes a running program. Written first as `starting`, then made; a failure takes everything back.
+
+    lease, id range, ports ─▶ record (starting) ─▶ small files, plan ─▶ keeper ─▶ record (running)
+         └──────────── undone in the opposite order when a later step fails ────────────┘
+
+Killed anywhere in between: recovery finds a record that says `starting` and either a keeper, which it asks, or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from bothy.engine import ports, spec, times
+from bothy.engine.containers import create, ending, network, plans
+from bothy.engine.execs import start_code
+from bothy.engine.hall import Hall
+from bothy.engine.keepers import Keeper, Running
+from bothy.engine.model import Endpoint, PublishedPort, Status, Wall
+from bothy.engine.workloads import Live
+from bothy.errors import BothyError, Broken, Conflict, NotFound, Unavailable, Unchanged
+from bothy.jsonable import PLAIN
+from bothy.keeper.model import KeeperPlan, LogPlan
+from bothy.networks.model import Lease, PortRequest
+
+Progress = Callable[[str], None]
+
+
+async def start(hall: Hall, live: Live) -> None:
+    """Run it. Clients that were attached before are served by its keeper from the first byte on.
+
+    Raises Unchanged (it runs), Conflict (paused, being removed), Invalid (the program can not be run: `stage` exec), and whatever
+    keeps it from running; then it is `created` or `exited` as before, with the exit code and the error of this attempt, and with
+    auto-remove it is gone.
+    """
+    async with live.lock:
+        _check(live)
+        live.stopping = False
+        live.restart_delay = 0.0
+        await run(hall, live)
+
+
+async def start_again(hall: Hall, live: Live) -> None:
+    """Run it because its restart policy says so; a failure counts as an exit."""
+    async with live.lock:
+        if live.record.status is not Status.RESTARTING or live.removed:
+            return
+        hall.workloads.show(live, restart_count=live.record.restart_count + 1)
+        await run(hall, live)
+
+
+def _check(live: Live) -> None:
+    record = live.record
+    if live.removed:
+        raise NotFound(f"No such container: {record.id}")
+    if record.status is Status.PAUSED:
+        raise Conflict("cannot start a paused container, try unpause instead")
+    if record.status in (Status.REMOVING, Status.DEAD):
+        raise Conflict("container is marked for removal and cannot be started")
+    if record.status in (Status.RUNNING, Status.STARTING):
+        raise Unchanged(f"container {record.name} is already running")
+    if record.status is Status.RESTARTING:
+        ending.cancel_restart(live)
+
+
+async def run(hall: Hall, live: Live) -> None:
+    """`start` with the lock held and the state checked."""
+    before = live.record
+    await ending.settle(live)
+    try:
+        running, listener, keeper = await _launch(hall, live)
+    except BaseException as exc:
+        _failed(hall, live, before.status, exc)
+        raise
+    live.keeper = keeper
+    live.ended = asyncio.get_running_loop().create_future()
+    live.oom = False
+    for connection, _ in live.held:
+        os.close(connection.fd)
+    live.held.clear()
+    listener.starting = False
+    changes: dict[str, Any] = {
+        "status": Status.RUNNING, "pid": running.pid, "started": running.started or times.now(), "finished": "",
+        "exit_code": 0, "error": "", "oom_killed": False, "manually_stopped": False,
+    }  # fmt: skip
+    if running.warnings:
+        changes["warnings"] = list(dict.fromkeys([*live.record.warnings, *running.warnings]))
+    if listener.early is None:
+        hall.workloads.note(live, **changes)
+    else:
+        hall.workloads.show(live, **changes)
+    hall.tell(live.record, "start")
+    if listener.early is not None:
+        ending.finish(hall, live, listener.early)
+    elif live.record.endpoints:
+        hall.networks.attached(live.id)
+
+
+def _failed(hall: Hall, live: Live, before: Status, exc: BaseException) -> None:
+    """A start that came to nothing: everything has been undone, this is the word that is left of it."""
+    stage, errno = (exc.stage, exc.errno) if isinstance(exc, BothyError) else ("", 0)
+    code = start_code(stage, errno)
+    status = Status.CREATED if before is Status.CREATED else Status.EXITED
+    message = exc.message if isinstance(exc, BothyError) else f"{type(exc).__name__}: {exc}"
+    hall.workloads.note(live, status=status, exit_code=code, error=message, id_base=0, endpoints=[], ports=[], pid=0)
+    live.drop_held()
+    hall.tell(live.record, "die", exitCode=str(code))
+    if live.record.host_config.auto_remove:
+        hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")
+
+
+async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListener, Keeper]:
+    """Everything up to the answer of the keeper, or nothing."""
+    await create.ensure_mounts(hall, live.record)
+    with contextlib.ExitStack() as undo:
+        lease = _network(hall, live, undo)
+        if live.record.wall is Wall.CONTAINER and spec.has_user_namespace(live.record.host_config):
+            id_base = hall.spawner.take_range()
+            undo.callback(hall.ranges.give_back, id_base)
+        else:
+            id_base = 0
+        endpoints = [Endpoint(lease.network, lease.network_name, lease.address, lease.gateway, lease.mac)] if lease else []
+        published = _publish(hall, live, lease)
+        hall.workloads.change(live, status=Status.STARTING, id_base=id_base, endpoints=endpoints, ports=published)
+        for endpoint in endpoints:
+            attributes = {"container": live.id, "name": endpoint.network_name, "type": "bridge"}
+            hall.events.publish("network", "connect", endpoint.network, attributes)
+        plan = await _plan(hall, live, lease)
+        undo.callback(ending.remove_keeper_folder, hall, live.id)
+        folder = write_plan(hall, plan)
+        result = await _keep(hall, live, folder)
+        undo.pop_all()
+    return result
+
+
+def _network(hall: Hall, live: Live, undo: contextlib.ExitStack) -> Lease | None:
+    """The workload's place on its network, None with `none` and `host`."""
+    record = live.record
+    mode = record.host_config.network_mode
+    if mode in ("none", "host"):
+        return None
+    asked = record.networking.endpoints_config.get(mode)
+    address = str(asked.ipam_config.get("IPv4Address") or "") if asked and asked.ipam_config else ""
+    mac = (asked.mac_address if asked else "") or record.config.mac_address
+    undo.callback(hall.networks.release, live.id)
+    return hall.networks.lease(live.id, mode, address=address, mac=mac)
+
+
+def _publish(hall: Hall, live: Live, lease: Lease | None) -> list[PublishedPort]:
+    if lease is None:
+        return []
+    record = live.record
+    wanted = ports.publications(
+        record.config.exposed_ports, record.host_config.port_bindings, publish_all=record.host_config.publish_all_ports
+    )
+    requests = [PortRequest(p.container_port, p.protocol, p.host_ip, p.host_port) for p in wanted]
+    found = hall.networks.publish(live.id, lease.address, requests)
+    return [PublishedPort(p.container_port, p.protocol, p.host_ip, p.host_port) for p in found]
+
+
+async def _plan(hall: Hall, live: Live, lease: Lease | None) -> KeeperPlan:
+    """The keeper's plan; makes the workload's folder and its small files."""
+    record, settings = live.record, hall.settings
+    folder = hall.paths.container(live.id)
+    files = network.small_files(record, lease)
+    try:
+        os.makedirs(folder, mode=0o711, exist_ok=True)
+        place = spec.Place()
+        if lease is not None:
+            place = spec.Place(interface=hall.networks.interface(lease), link=lease.link, bridge=lease.bridge)
+        container = vm = None
+        if record.wall is Wall.CONTAINER:
+            for name in ("upper", "work"):
+                _mkdir(f"{folder}/{name}")
+            for name, text in files.items():
+                _write(f"{folder}/{name}", text)
+            container = plans.container_plan(hall, record, place)
+        else:
+            vm = await plans.machine_plan(hall, record, place, files)
+    except OSError as exc:
+        raise Unavailable(f"{exc.filename or folder}: {exc.strerror}", errno=exc.errno or 0, hint=_disk_hint(exc)) from exc
+    size, number = create.log_size_and_files(record.host_config, settings.log_size, settings.log_files)
+    return KeeperPlan(
+        id=live.id,
+        log=LogPlan(str(folder / "container.log"), create.log_driver(record.host_config), size, number),
+        container=container,
+        machine=vm,
+        tty=record.config.tty,
+        stdin=record.config.open_stdin,
+        stdin_once=record.config.stdin_once,
+    )
+
+
+def write_plan(hall: Hall, plan: KeeperPlan) -> str:
+    """The keeper's folder with its plan in it. Raises Unavailable."""
+    folder = str(hall.paths.keeper(plan.id))
+    try:
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            ending.remove_keeper_folder(hall, plan.id)
+            os.mkdir(folder, 0o700)
+        _write(f"{folder}/spec.json", PLAIN.dumps(plan), 0o600)
+    except OSError as exc:
+        raise Unavailable(f"{exc.filename or folder}: {exc.strerror}", errno=exc.errno or 0, hint=_disk_hint(exc)) from exc
+    return folder
+
+
+async def _keep(hall: Hall, live: Live, folder: str) -> tuple[Running, ending.KeeperListener, Keeper]:
+    """Have a keeper forked and let it start the program. A keeper that vanishes without a word (the spawner was killed under it)
+    is tried once more."""
+    record = live.record
+    wanted_network = "host" if record.host_config.network_mode == "host" or record.wall is Wall.VM else "private"
+    for attempt in (1, 2):
+        listener = ending.KeeperListener(hall, live)
+        keeper = Keeper(live.id, folder, hall.spawner.keeper(live.id, folder, record.id_base, wanted_network), listener)
+        try:
+            return await keeper.start(live.held), listener, keeper
+        except Unavailable:
+            keeper.close()
+            await asyncio.to_thread(ending.kill_left, hall.paths.scope, live.id)
+            if attempt == 2:
+                raise
+            await asyncio.sleep(0)  # the spawner's successor is started by the end of the old one's channel
+        except BaseException:
+            keeper.close()
+            raise
+    raise Broken("not reached")
+
+
+def _mkdir(path: str) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        pass
+
+
+def _write(path: str, text: str, mode: int = 0o644) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        data = text.encode()
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
+
+
+def _disk_hint(exc: OSError) -> str:
+    return "free some space on the disk that holds BOTHY_ROOT or BOTHY_RUN" if exc.errno == 28 else ""
