@@ -152,7 +152,7 @@ class Builder:
         extra = ["index=off", "redirect_dir=off", "metacopy=off"]
         if overlay.volatile:
             extra.append("volatile")
-            _forget_volatile(overlay.work)
+        _forget_volatile(overlay.work)
         where, lowers, upper, work = _short(overlay)
         os.chdir(where)
         syscalls.mount("overlay", overlay.upper, "overlay", 0, mounts.overlay_data(lowers, upper, work, extra))
@@ -283,12 +283,13 @@ class Builder:
 
 
 def _forget_volatile(work: str) -> None:
-    """The kernel refuses a volatile overlay a second time until its mark is gone: the caller said that nothing need survive."""
-    for folder in (f"{work}/work/incompat/volatile", f"{work}/work/incompat"):
-        try:
-            os.rmdir(folder)
-        except OSError:
-            pass
+    """The kernel refuses an overlay that was volatile before until its mark is gone; the caller said that nothing need survive."""
+    mark = f"{work}/work/incompat/volatile"
+    try:
+        os.unlink(f"{mark}/dirty")
+        os.rmdir(mark)
+    except FileNotFoundError:
+        pass
 
 
 def _short(overlay: Overlay) -> tuple[str, list[str], str, str]:

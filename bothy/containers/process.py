@@ -20,14 +20,15 @@ from bothy.linux import capabilities, syscalls
 from bothy.oci.runtime import Capabilities, Process, Rlimit
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def reset_signals() -> None:
-    """Dispositions and mask as a fresh program expects them."""
+    """Dispositions and mask as a fresh program expects them. Handlers end with exec by themselves, what is ignored does not."""
     signal.set_wakeup_fd(-1)
-    for number in _ALL_SIGNALS:
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+    with open("/proc/self/status", "rb", buffering=0) as status:
+        ignored = int(status.read().partition(b"SigIgn:\t")[2].partition(b"\n")[0] or b"0", 16)
+    for number in range(1, signal.NSIG):
+        if ignored >> (number - 1) & 1:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

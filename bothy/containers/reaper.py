@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from bothy.linux import syscalls
+from bothy.linux import capabilities, syscalls
 
 # those that mean a mistake of our own, and those that nobody can catch
 _OWN = frozenset({signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS})
@@ -33,6 +33,9 @@ def split(terminal: bool, close: Callable[[], None]) -> None:  # noqa: FBT001
         return
     close()
     os.closerange(0, 3)
+    if os.getuid():  # what exec would have taken away
+        capabilities.capset(0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     _reap(child)
 
 

@@ -31,7 +31,7 @@ from bothy.containers.model import ContainerPlan
 from bothy.containers.sandbox import Sandbox
 from bothy.containers.users import Identity
 from bothy.errors import StageError, failure_of
-from bothy.linux import capabilities, channel, links, namespaces, syscalls, terminal
+from bothy.linux import capabilities, channel, links, namespaces, syscalls, terminal, title
 from bothy.oci.runtime import Process
 
 _SIGKILL = 9
@@ -75,7 +75,7 @@ class Child:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         try:
             syscalls.join_session_keyring()
-        except OSError:  # no keyrings in this kernel, or its quota is used up: then there is none to inherit either
+        except OSError:  # this kernel has no keyrings
             pass
 
     def streams(self, stdio: tuple[int, int, int], slave: int, null: int) -> None:
@@ -132,6 +132,8 @@ def init(plan: ContainerPlan, sandbox: Sandbox, cgroup: Cgroup, sock: socket.soc
 def _init(child: Child, plan: ContainerPlan, sandbox: Sandbox, cgroup: Cgroup, stdio: tuple[int, int, int]) -> NoReturn:
     spec, base = plan.spec, plan.id_base
     child.isolate()
+    if plan.init:
+        title.set_title("init")
     child.stage = "cgroup"
     cgroup.join()
     child.warnings += process.set_oom_score(spec.process.oom_score_adj)
@@ -223,7 +225,7 @@ def finish(child: Child, plan: Process, identity: Identity, program: bytes, *, i
 
 
 def joined(
-    target: int,
+    target: tuple[int, int],
     plan: Process,
     cgroup: Cgroup,
     sock: socket.socket,
@@ -234,7 +236,8 @@ def joined(
     program: bytes,
     privileged: bool,
 ) -> NoReturn:
-    """Become one more program in the container whose init has pid `target` in our view (its pid namespace is ours already).
+    """Become one more program in the container whose init `target` is (pid as the host sees it, pidfd; its pid namespace is
+    ours already).
 
     `kinds`: the flags of the namespaces to join. Never returns.
     """
@@ -246,8 +249,8 @@ def joined(
         child.warnings += process.set_oom_score(plan.oom_score_adj)
         child.warnings += process.set_rlimits(plan.rlimits)
         child.stage = "namespace"
-        pidfd = os.pidfd_open(target)
-        root = os.open(f"/proc/{target}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        pid, pidfd = target
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         child.stage = "user"
         identity = users.identity(root, plan.user)
         child.stage = "streams"

@@ -115,7 +115,7 @@ class Container:
             raise StageError("exec", "the container does not run", errno=errno.ESRCH)
         if self._frozen:
             raise StageError("exec", "the container is paused", errno=errno.EBUSY)
-        target, base, kinds = self._pid, self._plan.id_base, self._kinds
+        target, base, kinds = (self._pid, self._pidfd), self._plan.id_base, self._kinds
         program = b""
         if self._plan.seccomp and not privileged:
             with open(self._plan.seccomp, "rb", buffering=0) as file:
