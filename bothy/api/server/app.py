@@ -47,7 +47,7 @@ class App:
             return await self._dispatch(request)
         except BothyError as exc:
             LOG.debug("%s %s: %s", request.method, request.path, exc)
-            return replies.failure(exc)
+            return replies.failure(exc, spoken=bool(_VERSIONED.fullmatch(request.path)))
         except ConnectionError:
             return replies.TakenAway()
         except Exception as exc:

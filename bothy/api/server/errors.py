@@ -2,8 +2,8 @@
 
     {"message": "...", "hint": "...", "stage": "...", "errno": 2}
 
-Docker's clients read `message` alone (and show it), so it carries the hint too where they are asked for one; bothy's own
-command line reads the parts. `hint`, `stage` and `errno` are there only when they say something.
+bothy's own command line reads the parts. Docker's clients show `message` alone, so theirs has the hint in it: they are known by the
+version in front of the path. `hint`, `stage` and `errno` are there only when they say something.
 """
 
 from __future__ import annotations

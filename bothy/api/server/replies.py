@@ -52,10 +52,13 @@ def text(body: str, extra: dict[str, str] | None = None) -> Response:
     return Response(body=body.encode(), headers={**_TEXT, **(extra or {})})
 
 
-def failure(exc: BothyError) -> Response:
-    """An error as an answer."""
+def failure(exc: BothyError, *, spoken: bool = False) -> Response:
+    """An error as an answer; `spoken`: with the hint in the message, for clients that show nothing else."""
     status = errors.status_of(exc)
-    return nothing(304) if status == 304 else reply(errors.body_of(exc), status)
+    if status == 304:
+        return nothing(304)
+    body = errors.body_of(exc)
+    return reply({**body, "message": errors.text_of(exc)} if spoken else body, status)
 
 
 def message(status: int, words: str) -> Response:

@@ -148,6 +148,9 @@ def test_a_pull_is_told_what_to_do_instead(at_door):
         told = json.loads(body)
         assert "library/nginx:1.25" in told["message"]
         assert "bothy load" in told["hint"]
+        assert "bothy load" not in told["message"]
+        _, _, body = await door.ask("POST", "/v1.47/images/create?fromImage=library/nginx&tag=1.25")
+        assert "bothy load" in json.loads(body)["message"]
 
     at_door(scenario)
 

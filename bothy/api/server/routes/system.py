@@ -29,7 +29,8 @@ async def ping(call: Call) -> StreamResponse:
 
 
 async def version(call: Call) -> StreamResponse:
-    return replies.reply(await call.engine.system.version())
+    low, high = ("{}.{}".format(*v) for v in (replies.MIN_API_VERSION, replies.API_VERSION))
+    return replies.reply({**await call.engine.system.version(), "ApiVersion": high, "MinAPIVersion": low})
 
 
 async def info(call: Call) -> StreamResponse:
