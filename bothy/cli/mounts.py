@@ -1,0 +1,171 @@
+"""`--volume`, `--mount` and `--tmpfs` into the API's Binds, Volumes, Mounts and Tmpfs.
+
+Only the shape is checked here; whether a source exists and a target is absolute is the engine's business.
+Sources: docker/cli opts/mount.go and cli/command/container/opts.go.
+"""
+
+from __future__ import annotations
+
+import os
+
+from bothy.cli import values
+from bothy.cli.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VOLUME_HINT = "--volume takes [source:]path[:options], for instance /srv/www:/www:ro"
+MOUNT_HINT = "--mount takes key=value,…: type, source, target, readonly, bind-propagation, volume-nocopy, tmpfs-size, tmpfs-mode, …"
+KEYS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+SWITCHES = ("readonly", "volume-nocopy", "bind-nonrecursive")
+
+
+def volumes(texts: list[str]) -> tuple[list[str], list[str]]:
+    """(Binds, anonymous volumes) of `--volume` values. A relative source (`.`, `./x`) is made absolute, a name stays a volume."""
+    binds, anonymous = [], []
+    for text in texts:
+        parts = text.split(":")
+        if len(parts) > 3:
+            raise UsageError(f"invalid volume {text!r}: too many colons", hint=VOLUME_HINT)
+        if not all(parts):
+            raise UsageError(f"invalid volume {text!r}: there is nothing between two colons", hint=VOLUME_HINT)
+        if len(parts) == 1:
+            anonymous.append(text)
+            continue
+        binds.append(":".join([absolute(parts[0]), *parts[1:]]))
+    return binds, anonymous
+
+
+def absolute(source: str) -> str:
+    """A path that begins with a dot, made absolute; anything else as it is."""
+    return os.path.abspath(source) if source in (".", "..") or source.startswith(("./", "../")) else source
+
+
+def tmpfs(texts: list[str]) -> dict[str, str]:
+    """Tmpfs of `--tmpfs` values."""
+    return {path: options for path, _, options in (text.partition(":") for text in texts)}
+
+
+def mount(text: str) -> dict[str, Any]:
+    """One entry of HostConfig.Mounts. Raises UsageError for unknown keys and missing values."""
+    entry: dict[str, Any] = {"Type": "volume"}
+    for part in fields(text):
+        key, equals, value = part.partition("=")
+        key = KEYS.get(key.lower(), key.lower())
+        if key in SWITCHES:
+            entry_switch(entry, key, _switch(value, text) if equals else True)
+        elif not equals:
+            raise UsageError(f"invalid mount {text!r}: {key!r} needs a value", hint=MOUNT_HINT)
+        elif not _place(entry, key, value, text):
+            raise UsageError(f"invalid mount {text!r}: there is no key {key!r}", hint=MOUNT_HINT)
+    if not entry.get("Target"):
+        raise UsageError(f"invalid mount {text!r}: target is missing", hint=MOUNT_HINT)
+    for options, kind in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
+        if options in entry and entry["Type"] != kind:
+            raise UsageError(f"invalid mount {text!r}: options of a {kind} mount do not fit type {entry['Type']}", hint=MOUNT_HINT)
+    return entry
+
+
+def entry_switch(entry: dict[str, Any], key: str, value: bool) -> None:  # noqa: FBT001 - the switch's own value
+    if not value:
+        return
+    if key == "readonly":
+        entry["ReadOnly"] = True
+    elif key == "volume-nocopy":
+        entry.setdefault("VolumeOptions", {})["NoCopy"] = True
+    else:
+        entry.setdefault("BindOptions", {})["NonRecursive"] = True
+
+
+def _place(entry: dict[str, Any], key: str, value: str, text: str) -> bool:
+    """Put one key's value where the API has it; False if there is no such key."""
+    if key == "type":
+        entry["Type"] = value.lower()
+    elif key == "source":
+        entry["Source"] = absolute(value)
+    elif key == "target":
+        entry["Target"] = value
+    elif key == "consistency":
+        entry["Consistency"] = value.lower()
+    elif key.startswith("bind-"):
+        return _place_bind(entry.setdefault("BindOptions", {}), key, value, text)
+    elif key.startswith("volume-"):
+        return _place_volume(entry.setdefault("VolumeOptions", {}), key, value)
+    elif key.startswith("tmpfs-"):
+        return _place_tmpfs(entry.setdefault("TmpfsOptions", {}), key, value, text)
+    else:
+        return False
+    return True
+
+
+def _place_bind(options: dict[str, Any], key: str, value: str, text: str) -> bool:
+    if key == "bind-propagation":
+        options["Propagation"] = value.lower()
+    elif key == "bind-recursive" and value in ("enabled", "disabled", "writable", "readonly"):
+        if value == "disabled":
+            options["NonRecursive"] = True
+        elif value == "writable":
+            options["ReadOnlyNonRecursive"] = True
+        elif value == "readonly":
+            options["ReadOnlyForceRecursive"] = True
+    elif key == "bind-recursive":
+        raise UsageError(f"invalid mount {text!r}: bind-recursive is enabled, disabled, writable or readonly")
+    else:
+        return False
+    return True
+
+
+def _place_volume(options: dict[str, Any], key: str, value: str) -> bool:
+    if key == "volume-driver":
+        options.setdefault("DriverConfig", {})["Name"] = value
+    elif key == "volume-opt":
+        name, option = values.pair(value, "mount volume-opt")
+        options.setdefault("DriverConfig", {}).setdefault("Options", {})[name] = option
+    elif key == "volume-label":
+        name, label = values.pair(value, "mount volume-label")
+        options.setdefault("Labels", {})[name] = label
+    elif key == "volume-subpath":
+        options["Subpath"] = value
+    else:
+        return False
+    return True
+
+
+def _place_tmpfs(options: dict[str, Any], key: str, value: str, text: str) -> bool:
+    if key == "tmpfs-size":
+        options["SizeBytes"] = values.size(value, "mount tmpfs-size")
+    elif key == "tmpfs-mode":
+        try:
+            options["Mode"] = int(value, 8)
+        except ValueError:
+            raise UsageError(f"invalid mount {text!r}: tmpfs-mode is an octal number such as 1777") from None
+    else:
+        return False
+    return True
+
+
+def _switch(value: str, text: str) -> bool:
+    if value in ("true", "1"):
+        return True
+    if value in ("false", "0"):
+        return False
+    raise UsageError(f"invalid mount {text!r}: {value!r} is neither true nor false")
+
+
+def fields(text: str) -> list[str]:
+    """Comma-separated fields, where a field in double quotes may hold commas (CSV)."""
+    if '"' not in text:
+        return text.split(",")
+    found, field, quoted = [], "", False
+    for letter in text:
+        if letter == '"':
+            quoted = not quoted
+        elif letter == "," and not quoted:
+            found.append(field)
+            field = ""
+        else:
+            field += letter
+    if quoted:
+        raise UsageError(f"invalid mount {text!r}: a quote is not closed")
+    return [*found, field]

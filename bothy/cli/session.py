@@ -1,0 +1,143 @@
+"""Attached sessions: what `run`, `start -a`, `attach` and `exec` have in common around the loop of `streams`."""
+
+from __future__ import annotations
+
+from bothy.cli import signals, terminal
+from bothy.cli.errors import ENGINE_FAILED, Failure, note
+from bothy.cli.streams import Attachment
+from bothy.errors import BothyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from bothy.api.client import Hijacked, Response
+    from bothy.cli.context import Context
+
+PATIENCE = 3  # the Ctrl-C that lets go of a program which ignores it
+
+
+class LetGo(Exception):
+    """A signal ended this side of the session; `number` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Behaviour:
+    """What signals do: pass them on to the workload, follow the terminal's size, or end this side."""
+
+    def __init__(self, context: Context, base: str, *, tty: bool, proxy: bool) -> None:
+        self._context = context
+        self._base = base
+        self._proxy = proxy
+        self._interrupts = 0
+        follows = tty and terminal.size() != (0, 0)
+        self.numbers = ((signals.WINCH,) if follows else ()) + (signals.PROXIED if proxy else signals.DEADLY)
+
+    def resize(self) -> None:
+        """Tell the engine our terminal's size. A program that has ended meanwhile is no failure."""
+        height, width = terminal.size()
+        if height and width:
+            self._try(f"{self._base}/resize", {"h": height, "w": width})
+
+    def on_signal(self, number: int) -> None:
+        """Raises LetGo."""
+        if number == signals.WINCH:
+            self.resize()
+        elif not self._proxy:
+            raise LetGo(number)
+        else:
+            if number in (signals.INT, signals.TERM):
+                self._interrupts += 1
+                if self._interrupts >= PATIENCE:
+                    note("let go of the program, which runs on (it ignored three signals)")
+                    raise LetGo(number)
+            self._try(f"{self._base}/kill", {"signal": number})
+
+    def _try(self, path: str, query: dict[str, Any]) -> None:
+        try:
+            self._context.client.request("POST", path, query).read()
+        except BothyError:
+            pass  # it has ended, or has not begun
+
+
+def attach_query(streams: set[str], keys: str, *, logs: bool = False) -> dict[str, Any]:
+    """The parameters of `POST /containers/ID/attach`."""
+    query: dict[str, Any] = {"stream": 1, "logs": 1 if logs else None, "detachKeys": keys or None}
+    return query | dict.fromkeys(streams, 1)
+
+
+def run_attached(
+    context: Context,
+    workload: str,
+    *,
+    streams: set[str],
+    tty: bool,
+    keys: bytes,
+    is_removed: bool,
+    proxy: bool,
+) -> int:
+    """Attach, start and wait for a workload that was made; the exit code. With `is_removed`, it is gone when this returns.
+
+    Raises BothyError where it can not be started. Signals that come before it runs end it before it has begun.
+    """
+    client, base = context.client, f"/containers/{workload}"
+    attaching = client.begin("POST", f"{base}/attach", attach_query(streams, ""), upgrade=True)
+    waiting = client.begin("POST", f"{base}/wait", {"condition": "removed" if is_removed else "next-exit"})
+    taken = attaching.hijacked()
+    answer = waiting.response()
+    client.request("POST", f"{base}/start").read()
+    return converse(context, base, taken, answer, stdin="stdin" in streams, tty=tty, keys=keys, proxy=proxy)
+
+
+def converse(
+    context: Context,
+    base: str,
+    taken: Hijacked,
+    answer: Response,
+    *,
+    stdin: bool,
+    tty: bool,
+    keys: bytes,
+    proxy: bool,
+) -> int:
+    """Be attached until the workload ends or the detach keys are typed; the exit code (0 after the keys)."""
+    behaviour = Behaviour(context, base, tty=tty, proxy=proxy)
+    try:
+        detached = exchange(
+            taken, behaviour, stdin=stdin, tty=tty, keys=keys, also=answer.fileno(), before=behaviour.resize if tty else None
+        )
+    except LetGo as exc:
+        return 128 + exc.number
+    return 0 if detached else exit_code(answer.json())
+
+
+def exchange(
+    taken: Hijacked,
+    behaviour: Behaviour,
+    *,
+    stdin: bool,
+    tty: bool,
+    keys: bytes,
+    also: int = -1,
+    before: Callable[[], None] | None = None,
+) -> bool:
+    """Run the loop with our terminal raw (if `tty` and stdin is sent) and signals taken; True if the detach keys were typed."""
+    is_raw = tty and stdin and terminal.is_terminal(0)
+    detach = terminal.DetachKeys(keys) if is_raw else None
+    with signals.Watch(behaviour.numbers) as watch, terminal.Raw(wanted=is_raw):
+        if before is not None:
+            before()
+        attachment = Attachment(taken, stdin=stdin, tty=tty, keys=detach, signals=watch, on_signal=behaviour.on_signal, also=also)
+        return attachment.run()
+
+
+def exit_code(answer: dict[str, Any]) -> int:
+    """The code of an answer to wait. Raises Failure where the engine could not tell."""
+    error = answer.get("Error") or {}
+    if error.get("Message"):
+        raise Failure(str(error["Message"]), code=ENGINE_FAILED)
+    return int(answer.get("StatusCode", ENGINE_FAILED))

@@ -1,0 +1,100 @@
+"""Lists for people: a table that fits the terminal, ids only, one JSON object a line, or a Go template.
+
+A list is rows (one dict a thing, with Docker's field names) and columns: (field, heading, share). A column with share > 0 gives
+way when the terminal is too narrow, in proportion to its share. Elsewhere than on a terminal nothing is cut.
+"""
+
+from __future__ import annotations
+
+from bothy.cli.context import out, terminal_width
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    Column = tuple[str, str, int]
+    Row = dict[str, Any]
+
+GAP = 3
+LEAST = 8
+
+
+def show(
+    rows: list[Row], columns: Sequence[Column], *, form: str = "", ids: str = "", headings: dict[str, str] | None = None
+) -> None:
+    """Print a list. `form` is --format's value; `ids` is the field that -q prints, empty without -q.
+
+    `headings` are those of fields which have no column of their own, for `table {{.Field}}`.
+    """
+    if ids and form in ("", "table"):
+        for row in rows:
+            out(str(row[ids]))
+    elif form in ("", "table"):
+        write([[str(row[field]) for field, _, _ in columns] for row in rows], columns)
+    elif form == "json":
+        from bothy import quickjson
+
+        for row in rows:
+            out(quickjson.dumps(row))
+    else:
+        _show_template(rows, form, {field: heading for field, heading, _ in columns} | (headings or {}))
+
+
+def _show_template(rows: list[Row], form: str, headings: dict[str, str]) -> None:
+    from bothy.cli.templates import Template
+
+    is_table = form == "table" or form.startswith(("table ", "table\t", "table\\t"))
+    text = form[5:].lstrip(" ") if is_table else form
+    template = Template(text.replace("\\t", "\t").replace("\\n", "\n"))
+    lines = [template.render(row) for row in rows]
+    if not is_table:
+        for line in lines:
+            out(line)
+        return
+    names = {field: headings.get(field, spaced(field)) for field in (rows[0] if rows else headings)}
+    cells = [line.split("\t") for line in [template.render({**headings, **names}), *lines]]
+    width = max(len(row) for row in cells)
+    write([row + [""] * (width - len(row)) for row in cells[1:]], [("", cell, 0) for cell in cells[0]])
+
+
+def spaced(field: str) -> str:
+    """`CreatedAt` as a heading: `CREATED AT`."""
+    return "".join(f" {c}" if c.isupper() and i and not field[i - 1].isupper() else c for i, c in enumerate(field)).upper()
+
+
+def write(cells: list[list[str]], columns: Sequence[Column]) -> None:
+    """Print headings and rows, columns aligned."""
+    grid = [[heading for _, heading, _ in columns], *cells]
+    grid = [[clean(cell) for cell in row] for row in grid]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
+    room = terminal_width()
+    if room:
+        widths = fitted(widths, [share for _, _, share in columns], room)
+    last = len(columns) - 1
+    for row in grid:
+        parts = [cut(cell, widths[i]) for i, cell in enumerate(row)]
+        out("".join(part if i == last else part.ljust(widths[i] + GAP) for i, part in enumerate(parts)).rstrip())
+
+
+def clean(cell: str) -> str:
+    """Without what would break a line or speak to the terminal."""
+    return cell if cell.isprintable() else "".join(c if c.isprintable() else " " for c in cell)
+
+
+def cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: max(width - 1, 0)] + "…"
+
+
+def fitted(widths: list[int], shares: list[int], room: int) -> list[int]:
+    """Widths that fit: columns with a share give way, widest first, none below its least."""
+    widths = list(widths)
+    over = sum(widths) + GAP * (len(widths) - 1) - room
+    while over > 0:
+        ready = [i for i, share in enumerate(shares) if share and widths[i] > LEAST]
+        if not ready:
+            break
+        i = max(ready, key=lambda i: widths[i] / shares[i])
+        widths[i] -= 1
+        over -= 1
+    return widths
