@@ -299,6 +299,21 @@ sock.close()
             assert client.request("GET", "/_ping").read() == b"OK", (run / "daemon.log").read_text()
         assert stat.S_IMODE((run / "bothy.sock").stat().st_mode) == 0o660
 
+    def test_many_at_once_start_one(self, tmp_path, monkeypatch, daemon):
+        loop = "for _ in range(12):\n    sock, _ = listener.accept()\n    sock.recv(1000)\n    sock.sendall"
+        daemon(self.SERVE.replace("sock, _ = listener.accept()\nsock.recv(1000)\nsock.sendall", loop))
+        run = tmp_path / "run"
+        ask = f"import sys; sys.executable = {sys.executable!r}; from bothy.api.client import Client"
+        ask += "; print(Client.from_environ().request('POST', '/').read())"
+        environ = {**os.environ, "BOTHY_RUN": str(run)}
+        python = os.path.realpath("/proc/self/exe")
+        many = [
+            subprocess.Popen([python, "-c", ask], stdout=subprocess.PIPE, text=True, env={**environ, "PYTHONPATH": os.getcwd()})
+            for _ in range(12)
+        ]
+        assert [process.communicate(timeout=60)[0] for process in many] == ["b'OK'\n"] * 12
+        assert (run / "started").read_text() == "x"
+
     def test_one_that_dies_is_explained(self, tmp_path, monkeypatch, daemon):
         daemon("import sys; sys.exit('the database is from the future')")
         monkeypatch.setenv("BOTHY_RUN", str(tmp_path / "run"))
