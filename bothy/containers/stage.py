@@ -162,7 +162,7 @@ def _init(child: Child, plan: ContainerPlan, sandbox: Sandbox, cgroup: Cgroup, s
     builder.enter()
     child.stage = "network"
     child.await_go()
-    if plan.interface:
+    if plan.interface and not plan.veth:  # else the keeper has done it, while the mounts were made
         links.configure(plan.interface)
     child.stage = "namespace"
     _enter_userns(plan, sandbox)

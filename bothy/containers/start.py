@@ -214,14 +214,7 @@ class Container:
         plan = self._plan
         if plan.veth and plan.interface and sandbox.netns >= 0:
             try:
-                links.create_veth(
-                    plan.veth,
-                    plan.interface.name,
-                    sandbox.netns,
-                    plan.interface.mac,
-                    bridge=plan.bridge,
-                    mtu=plan.interface.mtu,
-                )
+                links.connect(plan.veth, plan.bridge, sandbox.netns, plan.interface)
             except OSError as exc:
                 raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.veth) from exc
 

@@ -12,10 +12,11 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bothy.linux import netlink
+from bothy.linux import netlink, syscalls
 from bothy.linux.netlink import Rtnetlink
 
 # linux/if_tun.h
@@ -168,10 +169,50 @@ def loopback_up() -> None:
         kernel.batch([netlink.link_request(netlink.RTM_NEWLINK, index=_LOOPBACK, up=True)])
 
 
+def connect(host: str, bridge: str, netns_fd: int, interface: Interface) -> None:
+    """Make a pair of which `host` is here on `bridge` and the other end is, fully configured, `interface` in `netns_fd`.
+
+    When it returns, packets pass. The caller is for a moment in that namespace, so it has one thread. A failure leaves nothing.
+    """
+    create_veth(host, interface.name, netns_fd, interface.mac, bridge=bridge, mtu=interface.mtu)
+    here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(netns_fd, syscalls.CLONE_NEWNET)
+        try:
+            configure(interface)
+        finally:
+            syscalls.setns(here, syscalls.CLONE_NEWNET)
+        settle(host, bridge)
+    except BaseException:
+        delete_link(host, missing_ok=True)
+        raise
+    finally:
+        os.close(here)
+
+
+def settle(*names: str, seconds: float = 0.2) -> bool:
+    """Wait until the kernel has noticed that these links have their carrier; false if one has none in that time.
+
+    That is work it does later by itself: until then a bridge drops what a new port brings (and, with its first port, all that it
+    sends itself), and a first SYN that is lost costs a second. From Linux 6.8 on asking for a link makes it do that work at
+    once; before that we wait to be told.
+    """
+    end = 0.0
+    with Rtnetlink() as kernel:
+        for name in names:
+            request = netlink.link_request(netlink.RTM_GETLINK, name=name)
+            while not netlink.split_link(kernel.get(request))[1] & netlink.IFF_RUNNING:
+                end = end or time.monotonic() + seconds
+                if not kernel.wait_for_link_event(end - time.monotonic()):
+                    return False
+    return True
+
+
 def configure(interface: Interface) -> None:
     """Make the link of that name, which exists in this namespace, as the plan says: mac, mtu, addresses, up, then routes.
 
-    One round trip. OSError(ENODEV) without such a link; after another failure the link may be partly configured.
+    One round trip. OSError(ENODEV) without such a link; after another failure the link may be partly configured. The other
+    end of a pair can be in use a little later only (see `settle`).
     """
     index = index_of(interface.name)
     requests = [netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=interface.mtu, up=True)]

@@ -14,6 +14,7 @@ generic netlink, nf_tables.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,8 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x01, 0x04, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 1, 10, 11, 12
+RTNLGRP_LINK = 1
 NLMSGERR_ATTR_MSG = 1
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
@@ -38,7 +40,7 @@ RTPROT_BOOT, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RTN_UNICAST = 3, 0, 253, 1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
 
 # linux/if.h, linux/if_link.h, linux/if_addr.h
-IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
+IFF_UP, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x40, 0x10000
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 12, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
@@ -204,6 +206,7 @@ class Rtnetlink:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
         self._sequence = 0
+        self._listening = False
         try:
             for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK):
                 self._socket.setsockopt(SOL_NETLINK, option, 1)
@@ -260,6 +263,29 @@ class Rtnetlink:
                 break
             found.append(payload)
         return iter(found)
+
+    def get(self, request: Request) -> bytes:
+        """The payload of the one object asked for (RTM_GETLINK with a name or an index)."""
+        kind, flags, body = request
+        self._sequence += 1
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0) + body)
+        for reply, reply_flags, sequence, payload in self._replies():
+            if sequence == self._sequence:
+                if reply == NLMSG_ERROR:
+                    raise _error(payload, reply_flags) or OSError("no answer came")
+                return payload
+        raise AssertionError("unreachable")
+
+    def wait_for_link_event(self, seconds: float) -> bool:
+        """Wait for any link to change; false when none did. The first call only begins to listen, and returns at once."""
+        if not self._listening:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)
+            self._listening = True
+            return True
+        ready, _, _ = select.select([self._socket], [], [], max(seconds, 0))
+        if ready:
+            self._socket.recv(1 << 17)
+        return bool(ready)
 
     def _replies(self) -> Iterator[tuple[int, int, int, bytes]]:
         """(type, flags, sequence, payload) of every message that comes, without an end of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -61,6 +62,47 @@ def test_a_pair_across_namespaces(here: int, there: int) -> None:
     assert {"10.0.0.2/24", "fd00::2/64"} <= set(links.addresses()["eth0"])
     assert links.addresses()["lo"][0] == "127.0.0.1/8"
     assert set(links.routes()) == {Route("default", "10.0.0.1"), Route("10.9.0.0/16"), Route("10.0.0.0/24")}
+
+
+def test_a_connection_carries_packets_from_the_start(here: int) -> None:
+    links.create_bridge("br0")
+    links.add_address("br0", "10.0.0.1/24")
+    with socket.socket() as server:
+        server.bind(("10.0.0.1", 7000))
+        server.listen()
+        for number in range(2, 22):
+            sc.unshare(sc.CLONE_NEWNET)
+            netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            sc.setns(here, sc.CLONE_NEWNET)
+            interface = Interface("eth0", f"02:42:0a:00:00:{number:02x}", [f"10.0.0.{number}/24"], [Route("default", "10.0.0.1")])
+            links.connect(f"by{number}", "br0", netns, interface)
+            sc.setns(netns, sc.CLONE_NEWNET)
+            client = socket.socket()
+            sc.setns(here, sc.CLONE_NEWNET)
+            os.close(netns)
+            with client:
+                client.settimeout(0.9)  # the kernel sends a lost SYN again after a second
+                client.connect(("10.0.0.1", 7000))
+
+
+def test_a_connection_that_fails_leaves_nothing(here: int, there: int) -> None:
+    links.create_bridge("br0")
+    with pytest.raises(OSError):
+        links.connect("by0", "br0", there, Interface("eth0", "02:42:0a:00:00:02", ["10.0.0.2/24"], [Route("default", "10.9.9.9")]))
+    assert set(links.links()) == {"lo", "br0"}
+    with pytest.raises(OSError):
+        links.connect("by0", "nowhere", there, Interface("eth0", "02:42:0a:00:00:02", ["10.0.0.2/24"]))
+    assert set(links.links()) == {"lo", "br0"}
+
+
+def test_settling_ends_without_a_carrier(here: int, there: int) -> None:
+    links.create_veth("by0", "eth0", there)
+    assert links.settle("by0", seconds=0.05) is False
+    sc.setns(there, sc.CLONE_NEWNET)
+    links.set_up("eth0")
+    assert links.settle("eth0") is True
+    sc.setns(here, sc.CLONE_NEWNET)
+    assert links.settle("by0") is True
 
 
 def test_a_tap_lives_as_long_as_its_descriptor(here: int) -> None:

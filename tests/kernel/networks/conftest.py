@@ -80,14 +80,13 @@ class World:
         links.configure(Interface("uplink", "02:00:00:00:00:01", ["198.51.100.1/24"], [Route("default", "198.51.100.2")]))
         with self.inside(self.lan):
             links.configure(Interface("eth0", "02:00:00:00:00:02", ["198.51.100.2/24"]))
+        assert links.settle("uplink")
 
     def workload(self, networks: Networks, name: str, network: str = "bridge") -> Workload:
         lease = networks.lease(name * 64, network)
         netns = self.netns()
         interface = networks.interface(lease)
-        links.create_veth(lease.link, "eth0", netns, lease.mac, bridge=lease.bridge, mtu=lease.mtu)
-        with self.inside(netns):
-            links.configure(interface)
+        links.connect(lease.link, lease.bridge, netns, interface)
         return Workload(self, netns, lease)
 
     def server(self, address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
