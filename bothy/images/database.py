@@ -112,6 +112,11 @@ class Database:
         """(canonical reference, when tagged) of an image, sorted."""
         return self._rows("SELECT name, tagged FROM tags WHERE image = ? ORDER BY name", (image,))  # type: ignore[return-value]
 
+    def tags_of(self, name: str) -> list[tuple[str, str]]:
+        """(canonical reference, image) of all tags of a canonical name, sorted."""
+        query = "SELECT name, image FROM tags WHERE name > ? AND name < ? ORDER BY name"
+        return self._rows(query, (name + ":", name + ";"))  # type: ignore[return-value]
+
     def digests(self, image: str) -> list[str]:
         return [row[0] for row in self._rows("SELECT name FROM digests WHERE image = ? ORDER BY name", (image,))]
 

@@ -108,13 +108,13 @@ def _run(argv: list[str], environ: dict[str, str], what: str, progress: Callable
             raise
     if child.returncode == 0:
         return
-    errors = [line[3:] for line in told if line.startswith(("E: ", "W: "))] or told or [f"mmdebstrap ended with {child.returncode}"]
+    errors = [line[3:] for line in told if line.startswith("E: ")]
     if "No space left on device" in "\n".join(told):
         raise Unavailable(f"{what}: no space left on the device", hint="free some space, or see `bothy system df`")
-    kind = Unavailable if any(line.startswith("E: ") for line in told) else Broken
-    raise kind(
-        f"{what}: {'; '.join(errors)}", hint="is the suite in the archive of this host's apt, and does `apt-get update` work?"
-    )
+    if not errors:
+        raise Broken(f"{what}: {' '.join(told) or f'mmdebstrap ended with {child.returncode}'}")
+    hint = "are suite and packages in the archive of this host's apt, and does `apt-get update` work?"
+    raise Unavailable(f"{what}: {errors[0]}", hint=hint)
 
 
 def _host_options() -> str:

@@ -6,10 +6,10 @@ Raises Damaged, OSError or ValueError; `bothy.images.worker` tells them to the p
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 from bothy.images import recipe as recipes
-from bothy.images.streams import CHUNK, Damaged, Section, Stream, decompressed
+from bothy.images.streams import CHUNK, Section, Stream, decompressed
 from bothy.images.unpack import Unpacker, enclose
 from bothy.linux import syscalls
 
@@ -58,8 +58,8 @@ def spool(job: dict[str, Any]) -> dict[str, Any]:
     return {"size": size}
 
 
-def disk(job: dict[str, Any]) -> dict[str, Any]:
-    """Become mkfs.erofs over the merged `lowers` (topmost first), in a mount namespace of its own; never returns.
+def disk(job: dict[str, Any]) -> NoReturn:
+    """Become mkfs.erofs (`argv`) over the merged `lowers` (topmost first), in a mount namespace of its own; never returns.
 
     It becomes it by exec, so that it dies with the daemon too.
     """
@@ -75,4 +75,3 @@ def disk(job: dict[str, Any]) -> dict[str, Any]:
         syscalls.mount("overlay", root, "overlay", syscalls.MS_RDONLY, "lowerdir=" + ":".join(lowers))
     os.dup2(2, 1)
     os.execvp(job["argv"][0], job["argv"])
-    raise Damaged("not reached")

@@ -123,7 +123,8 @@ class LayerStore:
         return result
 
     def _settle(self, folder: Path, result: dict[str, Any]) -> Layer:
-        """Put an unpacked layer in its place and into the index, unless it is there."""
+        """Put an unpacked layer in its place and into the index, unless it is there. It is on the disk before the index says so."""
+        subprocess.run(["sync", "--file-system", str(folder)], check=True)
         with self._lock:
             known = self._database.layer(result["diff_id"])
             if known is not None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from bothy.errors import BothyError, Broken, Invalid, Unavailable
 
@@ -44,16 +44,18 @@ def run(
     Raises Invalid (the input is bad), Unavailable (no space left), Broken (anything else). The worker is gone by then.
     """
     message = json.dumps({"op": op, "parent": os.getpid(), **job})
-    argv = [sys.executable, "-I", "-S", "-c", _boot(), message]
+    argv = [sys.executable, "-I", "-S", "-c", _boot()]
     result: dict[str, Any] = {}
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=tuple(fds), cwd="/", text=True
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, pass_fds=tuple(fds), cwd="/", text=True
         ) as child,
     ):
+        assert child.stdin is not None
         assert child.stdout is not None
         try:
+            _tell(child.stdin, message)
             for line in child.stdout:
                 said = json.loads(line)
                 if progress is not None and "progress" in said:
@@ -71,6 +73,15 @@ def run(
         raise Broken(f"{what}: {told}")
     answer: dict[str, Any] = result.get("result", {})
     return answer
+
+
+def _tell(stdin: IO[str], message: str) -> None:
+    """Give a worker its job. One that is dead already tells why by its status."""
+    try:
+        stdin.write(message)
+        stdin.close()
+    except BrokenPipeError:
+        pass
 
 
 def _tail(log: BinaryIO) -> str:

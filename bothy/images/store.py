@@ -10,20 +10,26 @@ All methods are plain functions to be called in threads; what is heavy in them h
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
-from bothy.errors import NotFound
-from bothy.images import bootstrap
+from bothy.errors import Invalid, NotFound
+from bothy.images import bootstrap, describe, importing, loading, removing, saving, times
 from bothy.images.content import Content, parse_reference
-from bothy.images.model import Image
+from bothy.images.disks import Disks
+from bothy.images.model import Image, Usage
 from bothy.oci import digest as digests
 from bothy.paths import Paths
 
 Progress = Callable[[str], None]
 Images = list[Image]
+Names = list[str]
 Folders = list[Path]
+Steps = list[dict[str, Any]]
+Changes = list[dict[str, str]]
 _SHORT_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -36,6 +42,8 @@ class ImageStore:
 
     def __init__(self, paths: Paths) -> None:
         self._content = Content(paths.images)
+        self._disks = Disks(self._content)
+        self._disks.sweep()
 
     def close(self) -> None:
         """Let go of the store."""
@@ -72,8 +80,125 @@ class ImageStore:
         """The folders that an overlay of the image has as lowers, topmost first."""
         return [self._content.layers.path(layer) for layer in self._content.lowers(image.id)]
 
+    def machine_disk(self, image: Image, progress: Progress = silent) -> Path:
+        """The image's file system as a read-only EROFS file, made on first use (seconds). Raises NotFound, Unavailable."""
+        return self._disks.ensure(image.id, progress)
+
+    def machine_disk_ready(self, image: Image) -> bool:
+        """Whether `machine_disk` would return at once."""
+        return self._disks.path(image.id).exists()
+
+    def history(self, image: Image) -> Steps:
+        """The steps in which an image was made, newest first, in the Docker API's words."""
+        sizes = {layer.diff_id: layer.size for layer in self._content.database.layers_of(image.id)}
+        return describe.history(image, [sizes[diff_id] for diff_id in image.layers])
+
+    def inspect(self, image: Image) -> dict[str, Any]:
+        """An image in the Docker API's words."""
+        return describe.inspect(image, lowers=[str(path) for path in self.layers(image)])
+
+    def config(self, image: Image) -> bytes:
+        """The image's configuration, byte for byte: its digest is the image's id."""
+        return self._content.config(image.id)
+
+    def usage(self, used: Collection[str] = ()) -> Usage:
+        """What the store takes on disk; `used` are the ids of images that workloads use."""
+        database = self._content.database
+        images = database.images()
+        layers = {layer.diff_id: layer.size for layer in database.layers()}
+        kept = {layer.diff_id for image in images if image in used for layer in database.layers_of(image)}
+        disks = self._disks.sizes()
+        kept_disks = {self._disks.key(image) for image in images if image in used}
+        return Usage(
+            images=len(images),
+            layers=len(layers),
+            layers_size=sum(layers.values()),
+            disks=len(disks),
+            disks_size=sum(disks.values()),
+            reclaimable=sum(size for diff_id, size in layers.items() if diff_id not in kept)
+            + sum(size for key, size in disks.items() if key not in kept_disks),
+        )
+
     # Making
 
     def bootstrap(self, source: str, name: str = "", include: Sequence[str] = (), progress: Progress = silent) -> Image:
-        """Make an image from what this host has: `busybox`, or `debian:<suite>` with more packages."""
+        """Make an image from what this host has: `busybox`, or `debian:<suite>` with more packages.
+
+        Raises Invalid, NotFound (a tool is missing), Unavailable (the archive, or the disk); then nothing is left.
+        """
         return bootstrap.bootstrap(self._content, source, name, include, progress)
+
+    def load(self, path: Path | str, progress: Progress = silent, *, label: str = "") -> Names:
+        """Add the images of a docker archive or OCI layout (tar, compressed tar, folder). Returns their names, or ids of those
+        without. `label` is what messages call the file. Raises Invalid, NotFound, Unavailable."""
+        images = loading.load(self._content, Path(path), label or os.path.basename(path), progress)
+        return [name for image, names in images for name in (names or [image.id])]
+
+    def import_rootfs(
+        self,
+        path: Path | str,
+        name: str = "",
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str = "",
+        *,
+        label: str = "",
+    ) -> Image:
+        """Add an image of a root file system's tar (compressed or not), with Dockerfile instructions applied to its configuration.
+
+        Raises Invalid, NotFound, Unavailable; then nothing is left.
+        """
+        shown = label or os.path.basename(path)
+        return importing.import_rootfs(self._content, Path(path), name, changes, message, platform, shown)
+
+    def save(self, refs: Sequence[str], out: Path | int) -> None:
+        """Write images to an archive that docker, podman and skopeo read: a file (removed after a failure), or an open fd.
+
+        Raises NotFound, Unavailable, Broken.
+        """
+        pairs = [pair for ref in refs for pair in saving.expand(self._content, ref) or [(ref, self._id_of(ref))]]
+        if not pairs:
+            raise Invalid("no image to save")
+        if isinstance(out, int):
+            saving.save(self._content, pairs, out)
+            return
+        fd = saving.open_target(out)
+        try:
+            saving.save(self._content, pairs, fd)
+        except BaseException:
+            os.unlink(out)
+            raise
+        finally:
+            os.close(fd)
+
+    # Names and removal
+
+    def tag(self, ref: str, new: str) -> None:
+        """Give an image another name (`repository[:tag]`), taking it from the image that has it. Raises NotFound, Invalid."""
+        image = self._id_of(ref)
+        name = parse_reference(new)
+        if name.digest:
+            raise Invalid(f"invalid reference {new!r}: a name for an image can not have a digest")
+        self._content.database.tag(str(name), image, times.now())
+
+    def remove(self, ref: str, force: bool = False, used: Collection[str] = (), running: Collection[str] = ()) -> Changes:  # noqa: FBT001, FBT002
+        """Remove a name, and the image with its last one; or an image by id. `used` are the ids of images that workloads use (a
+        mapping to those workloads' ids makes better messages), `running` those of running ones.
+
+        Returns Docker's list of {"Untagged": name} and {"Deleted": id}. Raises NotFound, Conflict, having changed nothing.
+        """
+        image = self._id_of(ref)
+        changes = removing.remove(self._content, ref, image, force=force, used=used, running=running)
+        self._disks.sweep()
+        return changes
+
+    def prune(self, dangling_only: bool = True, used: Collection[str] = ()) -> tuple[Changes, int]:  # noqa: FBT001, FBT002
+        """Remove the images without a name (or all) that no workload uses. Returns what was removed, and the bytes freed."""
+        before = self.usage()
+        changes: Changes = []
+        for image in self.list():
+            if image.id not in used and not (dangling_only and image.repo_tags):
+                changes += removing.remove(self._content, image.id, image.id, force=True, used=(), running=())
+        self._disks.sweep()
+        after = self.usage()
+        return changes, before.layers_size + before.disks_size - after.layers_size - after.disks_size

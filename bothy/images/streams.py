@@ -21,14 +21,12 @@ from typing import BinaryIO, Protocol, cast
 import zstandard
 from isal import isal_zlib
 
+from bothy.images.headers import Damaged
+
 CHUNK = 1 << 20
 AHEAD = 8
 GZIP_MAGIC, ZSTD_MAGIC, XZ_MAGIC, BZIP2_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh"
 MAX_ZSTD_WINDOW = 1 << 27
-
-
-class Damaged(Exception):
-    """The bytes are not what they should be: truncated, undecodable, or nonsense. The message is for people."""
 
 
 class Readable(Protocol):

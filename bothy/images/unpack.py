@@ -16,9 +16,10 @@ import errno
 import os
 import stat
 
+from bothy.images import headers, tar
 from bothy.images import recipe as recipes
-from bothy.images import tar
-from bothy.images.streams import Damaged, Stream
+from bothy.images.headers import Damaged
+from bothy.images.streams import Stream
 from bothy.linux import syscalls
 
 WHITEOUT, OPAQUE_MARK, AUFS_META = b".wh.", b".wh..wh..opq", b".wh..wh."
@@ -52,7 +53,7 @@ def clean(name: bytes) -> bytes:
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise Damaged(f"entry {tar.show(name)} climbs out of the root")
+                raise Damaged(f"entry {headers.show(name)} climbs out of the root")
             parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)
@@ -70,7 +71,7 @@ class Unpacker:
         self._reader = tar.Reader(stream, recipe)
         self._inline = inline
         self._folders: set[bytes] = {b""}
-        self._metadata: dict[bytes, tar.Entry] = {}
+        self._metadata: dict[bytes, headers.Entry] = {}
         self._recorded: set[bytes] = set()
         self._whiteouts: set[bytes] = set()
         self.current = b""
@@ -90,20 +91,20 @@ class Unpacker:
             self.current = entry.name
             self._settle(path or b".", entry)
 
-    def _apply(self, entry: tar.Entry) -> None:
+    def _apply(self, entry: headers.Entry) -> None:
         parent, base = self._place(entry.name)
         if not base:
-            if entry.type == tar.DIRECTORY:
+            if entry.type == headers.DIRECTORY:
                 self._metadata[b""] = entry
             return
         path = parent + b"/" + base if parent else base
         if base.startswith(WHITEOUT):
             self._whiteout(parent, base)
-        elif entry.type == tar.REGULAR:
+        elif entry.type == headers.REGULAR:
             self._file(path, entry)
-        elif entry.type == tar.DIRECTORY:
+        elif entry.type == headers.DIRECTORY:
             self._folder(path, entry)
-        elif entry.type == tar.HARDLINK:
+        elif entry.type == headers.HARDLINK:
             self._hardlink(path, entry)
         else:
             self._special(path, entry)
@@ -146,7 +147,7 @@ class Unpacker:
             self._make_folder(path)
             return path
         if not stat.S_ISDIR(mode):
-            raise Damaged(f"{tar.show(path)} is not a folder, and is used as one")
+            raise Damaged(f"{headers.show(path)} is not a folder, and is used as one")
         self._folders.add(path)
         return path
 
@@ -160,7 +161,7 @@ class Unpacker:
             return
         name = base[len(WHITEOUT) :]
         if name in (b"", b".", b".."):
-            raise Damaged(f"whiteout {tar.show(base)} names no file")
+            raise Damaged(f"whiteout {headers.show(base)} names no file")
         path = parent + b"/" + name if parent else name
         try:
             os.mknod(path, stat.S_IFCHR, 0)
@@ -174,7 +175,7 @@ class Unpacker:
         self.opaque_root = self.opaque_root or not path
         os.setxattr(path or b".", OPAQUE, b"y")
 
-    def _file(self, path: bytes, entry: tar.Entry) -> None:
+    def _file(self, path: bytes, entry: headers.Entry) -> None:
         fd = self._open_new(path, entry.mode)
         try:
             recorded = None if self._inline or entry.sparse is not None else path
@@ -203,7 +204,7 @@ class Unpacker:
             self._clear(path)
             return os.open(path, _NEW_FILE, mode & 0o777)
 
-    def _folder(self, path: bytes, entry: tar.Entry) -> None:
+    def _folder(self, path: bytes, entry: headers.Entry) -> None:
         if path not in self._folders:
             self._make_folder(path)
         self._metadata[path] = entry
@@ -220,11 +221,11 @@ class Unpacker:
                     self._set_opaque(path)
         self._folders.add(path)
 
-    def _hardlink(self, path: bytes, entry: tar.Entry) -> None:
+    def _hardlink(self, path: bytes, entry: headers.Entry) -> None:
         parent, base = self._place(entry.link)
         target = parent + b"/" + base if parent else base
         if not base or target in self._whiteouts or target in self._folders:
-            raise Damaged(f"hard link {tar.show(entry.name)} to {tar.show(entry.link)}, which is no file of the layer")
+            raise _dangling(entry)
         if target == path:
             return
         try:
@@ -233,9 +234,11 @@ class Unpacker:
             self._clear(path)
             os.link(target, path, follow_symlinks=False)
         except FileNotFoundError:
-            raise Damaged(f"hard link {tar.show(entry.name)} to {tar.show(entry.link)}, which is no file of the layer") from None
+            raise Damaged(
+                f"hard link {headers.show(entry.name)} to {headers.show(entry.link)}, which is no file of the layer"
+            ) from None
 
-    def _special(self, path: bytes, entry: tar.Entry) -> None:
+    def _special(self, path: bytes, entry: headers.Entry) -> None:
         """Symlinks, devices and fifos."""
         try:
             _make_special(path, entry)
@@ -264,23 +267,27 @@ class Unpacker:
                 os.rmdir(last)
             stack.pop()
 
-    def _settle(self, path: bytes, entry: tar.Entry) -> None:
+    def _settle(self, path: bytes, entry: headers.Entry) -> None:
         """Owner, mode, attributes and time of what is not a regular file. Changing the owner clears setuid: mode comes after."""
         os.lchown(path, _checked_id(entry.uid), _checked_id(entry.gid))
-        if entry.type != tar.SYMLINK:
+        if entry.type != headers.SYMLINK:
             os.chmod(path, entry.mode)
         if entry.xattrs:
             _set_xattrs(path, entry.xattrs)
         os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
 
 
-def _make_special(path: bytes, entry: tar.Entry) -> None:
-    if entry.type == tar.SYMLINK:
+def _dangling(entry: headers.Entry) -> Damaged:
+    return Damaged(f"hard link {headers.show(entry.name)} to {headers.show(entry.link)}, which is no file of the layer")
+
+
+def _make_special(path: bytes, entry: headers.Entry) -> None:
+    if entry.type == headers.SYMLINK:
         os.symlink(entry.link, path)
-    elif entry.type == tar.FIFO:
+    elif entry.type == headers.FIFO:
         os.mkfifo(path, 0o600)
     else:
-        kind = stat.S_IFCHR if entry.type == tar.CHARACTER else stat.S_IFBLK
+        kind = stat.S_IFCHR if entry.type == headers.CHARACTER else stat.S_IFBLK
         os.mknod(path, kind | 0o600, os.makedev(entry.major & 0xFFFFF, entry.minor & 0xFFFFFFFF))
 
 

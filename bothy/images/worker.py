@@ -1,6 +1,6 @@
 """The process that does one heavy job of the images room: unpack, assemble, spool, disk. See `bothy.images.processes`.
 
-    argv[1]   the job, JSON: {"op": …, "parent": pid, …}; file descriptors are inherited, their numbers are in the job
+    stdin     the job, JSON: {"op": …, "parent": pid, …}; file descriptors are inherited, their numbers are in the job
     stdout    JSON lines: {"progress": text}* then {"result": {…}} or {"error": {kind, message, errno}}
 
 It dies with the daemon that started it (PDEATHSIG). What a job leaves half done is in a folder of the store's `tmp/`, which
@@ -17,7 +17,7 @@ import signal
 import sys
 from typing import Any
 
-from bothy.images.streams import Damaged
+from bothy.images.headers import Damaged
 from bothy.linux import syscalls
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -49,8 +49,8 @@ def failure(exc: BaseException) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job of argv[1]; exit 0 with a result, 1 with an error, both told on stdout."""
-    job = json.loads(sys.argv[1])
+    """Do the job of stdin; exit 0 with a result, 1 with an error, both told on stdout."""
+    job = json.load(sys.stdin)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != job["parent"]:
         os._exit(1)  # the daemon was gone before the signal was asked for
