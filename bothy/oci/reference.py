@@ -48,7 +48,7 @@ class Reference:
     @property
     def familiar_name(self) -> str:
         """The name as people write it: `debian` for `docker.io/library/debian`."""
-        if self.domain != DEFAULT_DOMAIN:
+        if self.domain != DEFAULT_DOMAIN or _is_host(self.path):
             return self.name
         rest = self.path.removeprefix(OFFICIAL)
         return rest if "/" not in rest else self.path
@@ -112,11 +112,16 @@ def _cut(text: str, mark: str) -> tuple[str, str]:
     return head, tail
 
 
+def _is_host(name: str) -> bool:
+    """Whether the first component of a name would be read as a registry's host."""
+    first, slash, _ = name.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+
+
 def _split_domain(name: str) -> tuple[str, str]:
     """Host and path of a name, by the rule of the first component."""
-    first, slash, rest = name.partition("/")
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
-    domain, path = (first, rest) if is_host else (DEFAULT_DOMAIN, name)
+    first, _, rest = name.partition("/")
+    domain, path = (first, rest) if _is_host(name) else (DEFAULT_DOMAIN, name)
     if domain == LEGACY_DOMAIN:
         domain = DEFAULT_DOMAIN
     if domain == DEFAULT_DOMAIN and path and "/" not in path:
