@@ -2,7 +2,8 @@
 
 A rule list is read backwards: the last rule that matches an access decides, as with v1's list. Each becomes a few instructions
 
-    if type differs, or access asks for more than the rule speaks of, or major or minor differ: go to the next
+    if type, major or minor differ: go to the next
+    if the rule allows less than all that is asked for, or refuses nothing of it: go to the next
     return allow
 
 and what none of them matched is refused. The program is given a struct bpf_cgroup_dev_ctx: three u32, access_type
@@ -28,7 +29,7 @@ _ALLOW_MULTI = 2
 # linux/bpf_common.h: opcodes
 _LOAD_WORD = 0x61  # BPF_LDX | BPF_MEM | BPF_W
 _AND_IMM, _RSH_IMM, _MOV_IMM, _MOV_REG = 0x54, 0x74, 0xB7, 0xBC  # 32-bit and, 32-bit shift, 64-bit move, 32-bit move
-_JNE_IMM, _JNE_REG, _EXIT = 0x55, 0x5D, 0x95
+_JEQ_IMM, _JNE_IMM, _JNE_REG, _EXIT = 0x15, 0x55, 0x5D, 0x95
 
 
 def _instruction(code: int, target: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
@@ -54,7 +55,7 @@ def program(rules: list[DeviceRule]) -> bytes:
 
 
 def _block(rule: DeviceRule) -> list[bytes]:
-    """One rule. An allowing rule must cover all of what is asked for; so must a denying one, as the kernel's v1 list."""
+    """One rule: an allowing one must cover all that is asked for, of a denying one any part is enough."""
     checks: list[tuple[int, int, int, int]] = []  # (code, target, source, immediate) of a jump to the next rule
     before: list[bytes] = []
     access = sum(_ACCESS[letter] for letter in set(rule.access) if letter in _ACCESS)
@@ -67,11 +68,11 @@ def _block(rule: DeviceRule) -> list[bytes]:
         if rule.minor is not None:
             checks.append((_JNE_IMM, 5, 0, rule.minor))
     if before:
-        checks.append((_JNE_REG, 1, 3, 0))
+        checks.append((_JNE_REG, 1, 3, 0) if rule.allow else (_JEQ_IMM, 1, 0, 0))
     body = len(checks) + len(before) + 2
     code: list[bytes] = []
     for check, target, source, immediate in checks:
-        if check == _JNE_REG:
+        if target == 1:
             code += before
         code.append(_instruction(check, target, source, body - len(code) - 1, immediate))
     return [*code, _instruction(_MOV_IMM, 0, immediate=int(rule.allow)), _instruction(_EXIT)]
