@@ -22,6 +22,7 @@ from bothy.jsonable import PLAIN
 from bothy.keeper.container import ContainerWorkload
 from bothy.keeper.core import SPEC, Keeper
 from bothy.keeper.loop import Loop
+from bothy.keeper.machine import MachineWorkload
 from bothy.keeper.model import KeeperPlan
 from bothy.keeper.workload import Workload
 from bothy.linux import channel, syscalls
@@ -79,7 +80,9 @@ def become(keeper: Keeper) -> None:
 def _wall(loop: Loop, plan: KeeperPlan, folder: str, sandbox: Sandbox | None, network: str) -> Workload:
     if plan.container is not None:
         return ContainerWorkload(loop, plan.container, sandbox, network, stdin=plan.stdin)
-    raise ValueError("the plan names no container")
+    if plan.machine is not None:
+        return MachineWorkload(loop, plan.machine, folder, stdin=plan.stdin)
+    raise ValueError("the plan names neither container nor machine")
 
 
 def _refuse(control: socket.socket, exc: Exception) -> None:

@@ -36,7 +36,8 @@ class MachinePlan:
     """`template` is the folder of a ready template (see `bothy.machines.templates`). `vcpus` and `memory` (bytes) are those
     of the template. `root` is the image's EROFS disk, `scratch` the overlay's upper disk (a file made at launch if it is
     missing).
-    `tap` is the name of the tap that is made on `bridge`, empty with no network."""
+    `tap` is the name of the tap that is made on `bridge`, empty with no network. `ephemeral`: the machine is removed when it has
+    ended, so nothing need be on its disk by then."""
 
     id: str
     spec: Spec
@@ -52,4 +53,5 @@ class MachinePlan:
     files: dict[str, str] = field(default_factory=dict)
     cgroup: str = ""
     init: bool = False
+    ephemeral: bool = False
     warnings: list[str] = field(default_factory=list)

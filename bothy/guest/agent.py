@@ -1,0 +1,168 @@
+"""PID 1 of a machine: runs programs for the keeper on the host, over the frames of `bothy.machines.wire`.
+
+    keeper                                              agent
+      │                       (template: mounts, modules, a stem) │
+      │◀───────────────────────────────────── event ready {}      │   here the template is saved; every clone goes on from here
+      │ boot {seq, time, entropy, hostname, … process, stdin} ───▶│   this machine's own things, its root, the main program
+      │◀───────────────────────────────────── ok {pid} or error   │   (process 0 on the wire)
+      │ exec {seq, process, number, stdin} ──────────────────────▶│   ok {pid} or error
+      │ signal {process, number}   resize {process, height, width}│
+      │ clock {time}   top {seq, args}   stats {seq}              │
+      │ data, end, credit frames ◀───────────────────────────────▶│
+      │◀────────────────── event exit {process, code, oom}        │   after the process's last byte; what it wrote is on disk
+
+As PID 1 it reaps what nobody else does. It never ends: the keeper ends the machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from bothy.errors import BothyError, StageError, failure_of
+from bothy.guest import early, late, measure, programs
+from bothy.guest.port import Port
+from bothy.guest.sessions import Session
+from bothy.jsonable import PLAIN
+from bothy.keeper import top
+from bothy.keeper.loop import Loop
+from bothy.keeper.processes import ChildProcess
+from bothy.linux import syscalls
+from bothy.linux.links import Interface, Route
+from bothy.machines import wire
+from bothy.oci import runtime as oci
+
+MAIN = 0
+
+
+class Agent:
+    """All that the keeper can ask for."""
+
+    def __init__(self, loop: Loop, port_fd: int, trees: early.Trees) -> None:
+        self._loop = loop
+        self._trees = trees
+        self._stem: programs.Stem | None = None
+        self._sessions: dict[int, Session] = {}
+        self._ephemeral = False
+        self._port = Port(loop, port_fd, self._frame, self._room)
+
+    def ready(self) -> None:
+        """Prepare for the template, say so, and wait for a keeper."""
+        self._loop.reap()
+        warm()
+        gc.collect()
+        gc.freeze()
+        self._stem = programs.Stem()
+        early.empty()
+        self._port.say(event="ready")
+
+    def _frame(self, frame: wire.Frame) -> None:
+        if frame.kind == wire.MESSAGE:
+            self._message(wire.message_of(frame))
+            return
+        session = self._sessions.get(frame.stream >> 2)
+        if session is None:
+            return  # what crossed its exit on the way
+        if frame.kind == wire.DATA:
+            session.take(frame.payload)
+        elif frame.kind == wire.END:
+            session.end_input()
+        else:
+            session.credit(frame.stream & 3, wire.credit_of(frame))
+
+    def _message(self, message: dict[str, Any]) -> None:
+        seq = message.get("seq")
+        try:
+            answer = self._ACTIONS[message["op"]](self, message)
+        except (StageError, OSError, BothyError, ValueError, KeyError) as exc:
+            if seq is not None:
+                self._port.say(seq=seq, error=failure_of(exc, str(message.get("op"))))
+            return
+        if seq is not None:
+            self._port.say(seq=seq, ok=answer or {})
+
+    def _boot(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._ephemeral = bool(message.get("ephemeral"))
+        late.set_up(message, self._trees)
+        return self._run(MAIN, message)
+
+    def _exec(self, message: dict[str, Any]) -> dict[str, Any]:
+        return self._run(int(message["number"]), message)
+
+    def _run(self, number: int, message: dict[str, Any]) -> dict[str, Any]:
+        stem, self._stem = self._stem, None
+        pid, streams = programs.start(message["process"], stdin=bool(message.get("stdin")), stem=stem)
+        session = self._sessions[number] = Session(self._port, number, self._exited)
+        session.process = ChildProcess(self._loop, session, pid, streams)
+        return {"pid": pid}
+
+    def _exited(self, session: Session, code: int) -> None:
+        del self._sessions[session.number]
+        if session.number == MAIN and not self._ephemeral:
+            os.sync()
+        self._port.say(event="exit", process=session.number, code=code, oom=measure.oom_kills())
+
+    def _signal(self, message: dict[str, Any]) -> None:
+        session = self._sessions.get(int(message["process"]))
+        if session is not None and session.process is not None:
+            try:
+                session.process.signal(int(message["number"]))
+            except ProcessLookupError:
+                pass
+
+    def _resize(self, message: dict[str, Any]) -> None:
+        session = self._sessions.get(int(message["process"]))
+        if session is not None and session.process is not None:
+            session.process.resize(int(message["height"]), int(message["width"]))
+
+    def _clock(self, message: dict[str, Any]) -> None:
+        late.set_clock(int(message["time"]))
+
+    def _top(self, message: dict[str, Any]) -> dict[str, Any]:
+        return top.table(str(message.get("args") or ""), measure.pids())
+
+    def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
+        return measure.stats()
+
+    def _room(self) -> None:
+        for session in list(self._sessions.values()):
+            session.pump()
+
+    _ACTIONS: dict[str, Callable[[Agent, dict[str, Any]], dict[str, Any] | None]] = {
+        "boot": _boot, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock, "top": _top, "stats": _stats,
+    }  # fmt: skip
+
+
+def warm() -> None:
+    """Do once what would be slow the first time: readers of plans are built, lazy parts of the library are loaded."""
+    process = oci.Process(
+        args=["true"],
+        env=["A=b"],
+        console_size=oci.Box(24, 80),
+        user=oci.User(additional_gids=[1]),
+        capabilities=oci.Capabilities(bounding=["CAP_CHOWN"]),
+        rlimits=[oci.Rlimit("RLIMIT_NOFILE", 1, 1)],
+    )
+    interface = Interface("eth0", "02:00:00:00:00:01", ["10.0.0.2/8"], [Route("default", "10.0.0.1")])
+    for value in (process, interface):
+        PLAIN.from_data(type(value), PLAIN.to_data(value))
+    wire.message_of(wire.Decoder().feed(wire.encode_message({"op": "", "nested": [1.5, None, True]}))[0])
+
+
+def main() -> None:
+    """Be PID 1. An error here ends the machine (the kernel panics), after it was told on the console."""
+    try:
+        syscalls.set_name("bothy-agent")
+        os.environ.clear()
+        loop = Loop()
+        trees = early.prepare()
+        Agent(loop, early.open_port(), trees).ready()
+        loop.run()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        raise

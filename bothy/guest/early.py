@@ -1,0 +1,110 @@
+"""What the agent does before the template is saved: file systems, modules, devices. Everything that all clones have in common.
+
+    /proc /sys /dev      proc, sys with cgroup2, dev with pts, shm and mqueue: here, and as detached copies for the clone's root
+    /disk/scratch        the scratch disk, pristine, mounted
+
+Costs nothing in a clone, so as much as possible is done here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+
+from bothy.linux import links, mounts
+from bothy.linux import syscalls as sc
+
+PORT = "bothy"
+SCRATCH = "/disk/scratch"
+LOWER = "/disk/lower"
+ROOT = "/disk/root"
+HOST = "/host"
+SCRATCH_OPTIONS = "noinit_itable,discard"
+_FINIT_MODULE = 313
+_NOSUID_NODEV_NOEXEC = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
+_DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Detached mounts by descriptor, to be attached at /proc, /sys and /dev of the clone's root."""
+
+    proc: int
+    sys: int
+    dev: int
+
+
+def prepare() -> Trees:
+    """Mount the basics, load the modules, mount the scratch disk. Raises OSError."""
+    sc.mount("dev", "/dev", "devtmpfs", sc.MS_NOSUID, "mode=755")
+    sc.mount("proc", "/proc", "proc", _NOSUID_NODEV_NOEXEC)
+    sc.mount("sys", "/sys", "sysfs", _NOSUID_NODEV_NOEXEC)
+    _load_modules("/lib/modules")
+    _fill_dev()
+    sc.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", _NOSUID_NODEV_NOEXEC, "nsdelegate")
+    _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+    _write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")
+    links.loopback_up()
+    for folder in (SCRATCH, LOWER, ROOT):
+        os.makedirs(folder)
+    sc.mount(scratch_device(), SCRATCH, "ext4", 0, SCRATCH_OPTIONS)
+    for folder in ("upper", "work"):
+        os.mkdir(f"{SCRATCH}/{folder}")
+    return Trees(*(mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev")))
+
+
+def root_device() -> str:
+    """The disk of the image."""
+    return "/dev/vda"
+
+
+def scratch_device() -> str:
+    """The disk of the machine."""
+    return "/dev/vdb"
+
+
+def open_port() -> int:
+    """The agent's virtio-serial port, by its name. FileNotFoundError if the machine has none."""
+    folder = "/sys/class/virtio-ports"
+    for device in os.listdir(folder):
+        with open(f"{folder}/{device}/name") as file:
+            if file.read().strip() == PORT:
+                return os.open(f"/dev/{device}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    raise FileNotFoundError(2, "no such virtio-serial port", PORT)
+
+
+def empty() -> None:
+    """Remove what is loaded and will not be read again, and forget what the kernel has cached: the template gets smaller."""
+    for name in os.listdir("/lib/modules"):
+        os.unlink(f"/lib/modules/{name}")
+    os.sync()
+    _write("/proc/sys/vm/drop_caches", "3")
+    _write("/proc/sys/vm/compact_memory", "1")
+
+
+def _load_modules(folder: str) -> None:
+    for name in sorted(os.listdir(folder)):
+        fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.syscall(ctypes.c_long(_FINIT_MODULE), fd, b"", 0):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), name)
+        finally:
+            os.close(fd)
+
+
+def _fill_dev() -> None:
+    for name, target in _DEV_LINKS.items():
+        os.symlink(target, f"/dev/{name}")
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"/dev/{name}")
+    sc.mount("devpts", "/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+    sc.mount("shm", "/dev/shm", "tmpfs", _NOSUID_NODEV_NOEXEC, "mode=1777,size=64m")
+    sc.mount("mqueue", "/dev/mqueue", "mqueue", _NOSUID_NODEV_NOEXEC)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)

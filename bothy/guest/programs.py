@@ -1,0 +1,140 @@
+"""Programs in the guest: each a child of the agent, run by the same last stage as a container's.
+
+The first one is forked before the template is saved and waits as a *stem*: a fork costs tens of milliseconds under emulation, and
+so it is paid once. It gets its orders, and the descriptors to use, by a socket.
+
+    agent ── order {process} + [root, status, stdin, stdout, stderr | terminal] ──▶ stem ── exec ──▶ program
+          ◀── status: end of file (it runs), or {stage, errno, path, message} ────┘
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from typing import Any, NoReturn
+
+from bothy.containers import process as stages
+from bothy.containers import users
+from bothy.errors import StageError, failure_of
+from bothy.jsonable import PLAIN
+from bothy.keeper import processes
+from bothy.keeper.workload import STDOUT
+from bothy.linux import channel, syscalls, terminal
+from bothy.oci.runtime import Process
+
+
+class Stem:
+    """A child that waits to become a program."""
+
+    def __init__(self) -> None:
+        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.pid = os.fork()
+        if not self.pid:
+            mine.close()
+            _wait(its)
+        its.close()
+        self._socket = mine
+
+    def order(self, text: bytes, fds: list[int]) -> None:
+        """Tell it what to become; it is used up then."""
+        with self._socket as sock:
+            socket.send_fds(sock, [text], fds)
+            sock.shutdown(socket.SHUT_WR)
+
+
+def _wait(orders: socket.socket) -> NoReturn:
+    """The stem's life."""
+    text, fds, _, _ = socket.recv_fds(orders, 65536, 8)
+    while piece := orders.recv(65536):
+        text += piece
+    orders.close()
+    _run(text, fds)
+
+
+def start(process: dict[str, Any], *, stdin: bool, stem: Stem | None) -> tuple[int, processes.Streams]:
+    """Run a program (`process` as in the OCI spec) in the current root; returns its pid and our ends of its streams.
+
+    Raises StageError or OSError; nothing is left then but a zombie for the loop to reap.
+    """
+    wants_terminal = bool(process.get("terminal"))
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    status, its_status = os.pipe2(os.O_CLOEXEC)
+    ends: tuple[int, ...] = ()
+    if wants_terminal:
+        master, slave = terminal.open_pty(root)
+        streams, ends = processes.terminal(master), (slave,)
+    else:
+        streams, ends = processes.pipes(stdin=stdin)
+    try:
+        pid = _launch(json.dumps(process).encode(), [root, its_status, *(fd for fd in ends if fd >= 0)], stem)
+    finally:
+        channel.close_all([root, its_status, *(fd for fd in ends if fd >= 0)])
+    with open(status, "rb", buffering=0) as answer:
+        failure = answer.readall()
+    if failure:
+        streams.close()
+        told = json.loads(failure)
+        raise StageError(told["stage"], told["message"], errno=told["errno"], path=told["path"])
+    size = process.get("consoleSize")
+    if wants_terminal and size:
+        terminal.set_size(streams.outputs[STDOUT], int(size["height"]), int(size["width"]))
+    return pid, streams
+
+
+def _launch(text: bytes, fds: list[int], stem: Stem | None) -> int:
+    if stem is not None:
+        stem.order(text, fds)
+        return stem.pid
+    pid = os.fork()
+    if not pid:
+        _run(text, fds)
+    return pid
+
+
+def _run(text: bytes, fds: list[int]) -> NoReturn:
+    """Become the program; what fails is told on the status pipe."""
+    root, status, *stdio = fds
+    try:
+        stages.reset_signals()
+        os.setsid()
+        os.fchdir(root)
+        os.chroot(".")
+        os.chdir("/")
+        process = PLAIN.from_data(Process, json.loads(text))
+        _take_stdio(process, stdio)
+        stages.set_rlimits(process.rlimits)
+        stages.set_oom_score(process.oom_score_adj)
+        identity = users.identity(root, process.user)
+        if stdio:
+            _give_stdio(identity.uid)
+        stages.become(process, identity)
+        os.set_inheritable(status, False)
+        syscalls.close_range(3, flags=syscalls.CLOSE_RANGE_CLOEXEC)
+        stages.execute(process, identity)
+    except BaseException as exc:
+        os.write(status, json.dumps(failure_of(exc, "start")).encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def _take_stdio(process: Process, stdio: list[int]) -> None:
+    """The pipes (without a stdin: /dev/null), or the terminal as the controlling one."""
+    if process.terminal:
+        terminal.take_control(stdio[0])
+        return
+    if len(stdio) == 2:
+        stdio = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), *stdio]
+    for fd, source in enumerate(stdio):
+        os.dup2(source, fd, inheritable=True)
+
+
+def _give_stdio(uid: int) -> None:
+    """The program may open its /dev/stdout anew, also when it is not root."""
+    if uid:
+        for fd in (0, 1, 2):
+            try:
+                os.fchown(fd, uid, -1)
+            except OSError:
+                pass

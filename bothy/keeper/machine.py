@@ -1,0 +1,430 @@
+"""The wall of a machine: `bothy.keeper.workload.Workload` over QEMU and the frames of the agent in its guest.
+
+    core ── start, exec, write, hold … ──▶ MachineWorkload ── frames ──▶ agent      one virtio-serial port
+         ◀── feed, eof, exited ───────────                 ◀─ frames ───
+                                                            ── QMP ────▶ QEMU       stop, cont
+
+Everything that comes from QEMU or the guest is taken for an attacker's: shapes are checked, a stream that does not keep to its
+window ends the machine, and nothing that is said there names a file or a process of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bothy.errors import StageError
+from bothy.jsonable import PLAIN
+from bothy.keeper import workload as wall
+from bothy.keeper.loop import IN, OUT, Loop, Timer
+from bothy.keeper.model import ExecPlan
+from bothy.machines import launch, qmp, wire
+from bothy.machines.launch import Clone
+from bothy.machines.model import MachinePlan
+from bothy.oci.runtime import Resources
+
+START_LIMIT = 60.0  # seconds until the program runs; a quarter of one on an idle host
+_READ = 256 * 1024
+_CROWDED = 256 * 1024
+_GIVE_BACK = wire.WINDOW // 4
+_LAST_WORDS = 4096
+_MAIN = 0
+_KILLED = 137
+
+Reply = Callable[[dict[str, Any] | BaseException], None]
+
+
+class GuestProcess:
+    """One program of the guest, as the core sees it."""
+
+    def __init__(self, machine: MachineWorkload, number: int, session: wall.Session) -> None:
+        self.pid = 0
+        self.warnings: tuple[str, ...] = ()
+        self.session = session
+        self.number = number
+        self.over = False
+        self._machine = machine
+        self._held = False
+        self._input_credit = wire.WINDOW
+        self._input_refused = False
+        self._room = {wire.STDOUT: wire.WINDOW, wire.STDERR: wire.WINDOW}
+
+    def write(self, data: bytes) -> int:
+        if self.over:
+            return len(data)
+        total = 0
+        while total < len(data) and self._input_credit and not self._machine.crowded:
+            piece = data[total : total + min(self._input_credit, wire.CHUNK)]
+            self._machine.send(wire.encode(wire.DATA, wire.stream_of(self.number, wire.STDIN), piece))
+            self._input_credit -= len(piece)
+            total += len(piece)
+        self._input_refused = total < len(data)
+        return total
+
+    def close_input(self) -> None:
+        if not self.over:
+            self._machine.send(wire.encode(wire.END, wire.stream_of(self.number, wire.STDIN)))
+
+    def hold(self, *, held: bool) -> None:
+        self._held = held
+        if not held and not self.over:
+            for which in self._room:
+                self._give_back(which, 1)
+
+    def resize(self, height: int, width: int) -> None:
+        if not self.over:
+            self._machine.say("resize", process=self.number, height=height, width=width)
+
+    def signal(self, number: int) -> None:
+        if self.over:
+            raise ProcessLookupError("the program has ended")
+        self._machine.say("signal", process=self.number, number=number)
+
+    # What the guest says.
+
+    def fed(self, which: int, data: bytes) -> None:
+        """Output. Raises WireError if it is more than there was room for."""
+        if len(data) > self._room.get(which, 0):
+            raise wire.WireError("a stream does not keep to its window")
+        self._room[which] -= len(data)
+        self.session.feed(which, data)
+        if not self._held:
+            self._give_back(which, _GIVE_BACK)
+
+    def credited(self, amount: int) -> None:
+        self._input_credit = min(self._input_credit + amount, wire.WINDOW)
+        self.drained()
+
+    def drained(self) -> None:
+        """There may be room for input again."""
+        if self._input_refused and self._input_credit and not self._machine.crowded and not self.over:
+            self._input_refused = False
+            self.session.drained()
+
+    def ended(self, code: int) -> None:
+        if not self.over:
+            self.over = True
+            self.session.exited(code)
+
+    def _give_back(self, which: int, least: int) -> None:
+        amount = wire.WINDOW - self._room[which]
+        if amount >= least:
+            self._room[which] = wire.WINDOW
+            self._machine.send(wire.encode_credit(wire.stream_of(self.number, which), amount))
+
+
+class MachineWorkload:
+    """One machine; `folder` is the keeper's, `stdin` as in KeeperPlan. `error` says what of ours went wrong, once it has."""
+
+    def __init__(self, loop: Loop, plan: MachinePlan, folder: str, *, stdin: bool) -> None:
+        self.error = ""
+        self._loop = loop
+        self._plan = plan
+        self._folder = folder
+        self._stdin = stdin
+        self._clone: Clone | None = None
+        self._decoder = wire.Decoder()
+        self._parser = qmp.Parser()
+        self._out = bytearray()
+        self._processes: dict[int, GuestProcess] = {}
+        self._replies: dict[int, Reply] = {}
+        self._orders: list[Callable[[qmp.Answer], None]] = []
+        self._seq = 0
+        self._oom = 0
+        self._words = b""
+        self._ending = ""
+        self._patience: Timer | None = None
+
+    # The core's requests.
+
+    def start(self, session: wall.Session, started: wall.Started) -> None:
+        self._clone = launch.launch(self._plan, self._folder)
+        clone = self._clone
+        self._loop.child(clone.pid, self._qemu_ended)
+        self._loop.watch(clone.agent.fileno(), IN, self._agent_event)
+        self._loop.watch(clone.monitor.fileno(), IN, self._monitor_event)
+        self._loop.watch(clone.words, IN, self._words_event)
+        self._orders = [self._order_done] * launch.ORDERS
+        self._patience = self._loop.later(START_LIMIT, lambda: self._break(f"no answer from the guest in {START_LIMIT:.0f} s"))
+        message = launch.boot_message(self._plan, fresh=clone.fresh, stdin=self._stdin)
+        self._run(_MAIN, session, started, message)
+
+    def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
+        number = next((n for n in range(1, wire.MAX_PROCESS + 1) if n not in self._processes), None)
+        if number is None:
+            raise StageError("exec", "too many programs run in the machine")
+        message = {"op": "exec", "number": number, "process": PLAIN.to_data(plan.process), "stdin": plan.stdin}
+        self._run(number, session, started, message)
+
+    def kill(self) -> None:
+        if self._clone is not None:
+            self._ending = self._ending or "killed"
+            _kill(self._clone.pid)
+
+    def pause(self, done: wall.Done) -> None:
+        self._order("stop", done)
+
+    def resume(self, done: wall.Done) -> None:
+        self._order("cont", done)
+        self.say("clock", time=time.time_ns())
+
+    def top(self, args: str, done: wall.Done) -> None:
+        def check(answer: dict[str, Any] | BaseException) -> None:
+            done(_table(answer) if isinstance(answer, dict) else answer)
+
+        self._ask({"op": "top", "args": args}, check)
+
+    def stats(self, done: wall.Done) -> None:
+        self._ask({"op": "stats"}, done)
+
+    def update(self, resources: Resources, done: wall.Done) -> None:
+        raise StageError("update", "the limits of a running machine can not be changed")
+
+    def oom_count(self) -> int:
+        return self._oom
+
+    def close(self) -> None:
+        clone, self._clone = self._clone, None
+        if self._patience is not None:
+            self._patience.cancel()
+        if clone is None:
+            return
+        for fd in (clone.agent.fileno(), clone.monitor.fileno(), clone.words):
+            if fd >= 0:
+                self._loop.forget(fd)
+        _kill(clone.pid)
+        try:
+            os.waitpid(clone.pid, 0)
+        except ChildProcessError:
+            pass  # the loop was first
+        clone.close()
+
+    # To the guest.
+
+    @property
+    def crowded(self) -> bool:
+        """More waits to be sent than should."""
+        return len(self._out) >= _CROWDED
+
+    def send(self, data: bytes) -> None:
+        """Send encoded frames, now or when there is room."""
+        if self._clone is None:
+            return
+        if not self._out:
+            data = data[self._write(data) :]
+        if data:
+            self._out += data
+            self._loop.watch(self._clone.agent.fileno(), IN | OUT, self._agent_event)
+
+    def say(self, op: str, **rest: Any) -> None:
+        """A message that needs no answer."""
+        self.send(wire.encode_message({"op": op, **rest}))
+
+    def _ask(self, message: dict[str, Any], reply: Reply) -> None:
+        self._seq += 1
+        self._replies[self._seq] = reply
+        self.send(wire.encode_message({**message, "seq": self._seq}))
+
+    def _run(self, number: int, session: wall.Session, started: wall.Started, message: dict[str, Any]) -> None:
+        process = self._processes[number] = GuestProcess(self, number, session)
+
+        def reply(answer: dict[str, Any] | BaseException) -> None:
+            if number == _MAIN and self._patience is not None:
+                self._patience.cancel()
+            if isinstance(answer, BaseException):
+                self._processes.pop(number, None)
+                started(answer)
+                return
+            pid = answer.get("pid")
+            process.pid = pid if isinstance(pid, int) and not isinstance(pid, bool) else 0
+            started(process)
+
+        self._ask(message, reply)
+
+    def _order(self, name: str, done: wall.Done) -> None:
+        """A command for QEMU."""
+        if self._clone is None:
+            raise StageError("machine", "the machine has ended")
+
+        def answered(answer: qmp.Answer) -> None:
+            done(StageError("machine", f"{name}: {answer.error}") if answer.error else {})
+
+        self._orders.append(answered)
+        self._clone.monitor.sendall(qmp.command(name))
+
+    def _write(self, data: bytes | bytearray) -> int:
+        if self._clone is None:
+            return 0
+        try:
+            return self._clone.agent.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # QEMU is gone; its end will be told
+
+    # From the guest and from QEMU.
+
+    def _agent_event(self, events: int) -> None:
+        if self._clone is None:
+            return
+        if events & OUT:
+            self._flush()
+        if events & ~OUT:
+            try:
+                data = self._clone.agent.recv(_READ)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._loop.forget(self._clone.agent.fileno())
+                return
+            try:
+                for frame in self._decoder.feed(data):
+                    self._frame(frame)
+            except wire.WireError as exc:
+                self._break(f"the guest does not keep to the protocol: {exc}")
+
+    def _flush(self) -> None:
+        assert self._clone is not None
+        while self._out and (done := self._write(self._out[:_READ])):
+            del self._out[:done]
+        if not self._out:
+            self._loop.watch(self._clone.agent.fileno(), IN, self._agent_event)
+        if not self.crowded:
+            for process in tuple(self._processes.values()):
+                process.drained()
+
+    def _frame(self, frame: wire.Frame) -> None:
+        if frame.kind == wire.MESSAGE:
+            self._message(wire.message_of(frame))
+            return
+        process, which = self._processes.get(frame.stream >> 2), frame.stream & 3
+        if process is None:
+            return
+        if frame.kind == wire.CREDIT:
+            process.credited(wire.credit_of(frame))
+        elif which not in (wire.STDOUT, wire.STDERR):
+            raise wire.WireError(f"output on stream {frame.stream}")
+        elif frame.kind == wire.DATA:
+            process.fed(which, frame.payload)
+        else:
+            process.session.eof(which)
+
+    def _message(self, message: dict[str, Any]) -> None:
+        if message.get("event") == "exit":
+            self._exited(message)
+            return
+        seq = message.get("seq")
+        reply = self._replies.pop(seq, None) if isinstance(seq, int) else None
+        if reply is None:
+            return
+        answer = message.get("ok")
+        reply(answer if isinstance(answer, dict) else _failure(message.get("error")))
+
+    def _exited(self, message: dict[str, Any]) -> None:
+        number, code, oom = message.get("process"), message.get("code"), message.get("oom")
+        if isinstance(oom, int):
+            self._oom = max(0, oom)
+        process = self._processes.pop(number, None) if isinstance(number, int) else None
+        if process is None:
+            return
+        code = code & 0xFF if isinstance(code, int) else 255
+        if number == _MAIN:
+            self._end_all(code)
+        process.ended(code)
+
+    def _monitor_event(self, _events: int) -> None:
+        if self._clone is None:
+            return
+        try:
+            data = self._clone.monitor.recv(_READ)
+            said = self._parser.feed(data)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            data, said = b"", []
+            self._words += str(exc).encode() if isinstance(exc, qmp.QmpError) else b""
+        if not data:
+            self._loop.forget(self._clone.monitor.fileno())
+            return
+        for one in said:
+            if isinstance(one, qmp.Answer):
+                if self._orders:
+                    self._orders.pop(0)(one)
+            elif one.name == "RESUME":
+                self.say("clock", time=time.time_ns())  # the boot message was written before QEMU was up
+            elif one.name == "SHUTDOWN":
+                self._ending = str(one.data.get("reason", "shutdown"))[:100]
+
+    def _order_done(self, answer: qmp.Answer) -> None:
+        if answer.error:
+            self._break(f"the state of the template was refused: {answer.error}")
+
+    def _words_event(self, _events: int) -> None:
+        if self._clone is None:
+            return
+        try:
+            data = os.read(self._clone.words, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.forget(self._clone.words)
+        self._words = (self._words + data)[-_LAST_WORDS:]
+
+    # The end.
+
+    def _break(self, why: str) -> None:
+        """Something of ours, or the guest, is not as it should be: end the machine."""
+        self.error = self.error or why
+        self.kill()
+
+    def _qemu_ended(self, status: int) -> None:
+        """QEMU is gone, whether we wanted it or not."""
+        self._words_event(0)
+        if self._clone is None:
+            return
+        words = self._words.decode(errors="replace").strip()
+        if not self._ending and not self.error:
+            how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
+            self.error = f"machine: QEMU ended with {how}"
+        if self.error and words:
+            self.error += f": {words}"
+        failure = StageError("machine", self.error or "the machine was ended")
+        code = 0 if self._ending.startswith("guest-") and self._ending != "guest-panic" and not self.error else _KILLED
+        for seq in tuple(self._replies):
+            self._replies.pop(seq)(failure)
+        main = self._processes.pop(_MAIN, None)
+        self._end_all(_KILLED)
+        if main is not None:
+            main.ended(code)
+
+    def _end_all(self, code: int) -> None:
+        """Programs that were started by exec do not outlive the main one."""
+        for number in [n for n in self._processes if n != _MAIN]:
+            self._processes.pop(number).ended(_KILLED if code < 128 else code)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _failure(error: object) -> StageError:
+    """The guest's error, with its shape checked."""
+    said = error if isinstance(error, dict) else {}
+    number = said.get("errno")
+    stage, message, path = (str(said.get(key, ""))[:1000] for key in ("stage", "message", "path"))
+    return StageError(stage or "guest", message or "unknown failure", errno=number if isinstance(number, int) else 0, path=path)
+
+
+def _table(answer: dict[str, Any]) -> dict[str, Any] | BaseException:
+    titles, rows = answer.get("titles"), answer.get("processes")
+    if not isinstance(titles, list) or not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        return StageError("top", "the guest's answer is not a table")
+    return {"titles": [str(title) for title in titles], "processes": [[str(cell) for cell in row] for row in rows]}

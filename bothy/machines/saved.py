@@ -1,0 +1,34 @@
+"""What a template's folder says of itself: all that keepers need to know to start a clone of it. See `bothy.machines.templates`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bothy.errors import NotFound
+from bothy.jsonable import PLAIN
+from bothy.machines.command import Hardware
+
+DESCRIPTION = "template.json"
+
+# For saving and for loading: the memory is not part of the state, it is in a file of its own.
+CAPABILITY = {"capability": "x-ignore-shared", "state": True}
+
+
+@dataclass(frozen=True)
+class Template:
+    """What is in template.json: all that a clone must have in common with its template."""
+
+    key: str
+    hardware: Hardware
+    qemu: str
+    created: float
+    kernel_version: str = ""
+
+
+def read(folder: str | Path) -> Template:
+    """What a template's folder says of itself. Raises NotFound, ValueError."""
+    try:
+        return PLAIN.loads(Template, Path(folder, DESCRIPTION).read_bytes())
+    except FileNotFoundError:
+        raise NotFound(f"no template in {folder}") from None
