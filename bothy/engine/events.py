@@ -51,6 +51,10 @@ class Events:
         finally:
             self._listeners.discard(listener)
 
+    @property
+    def listening(self) -> int:
+        return len(self._listeners)
+
     def close(self) -> None:
         """End all streams."""
         for listener in self._listeners:

@@ -50,6 +50,7 @@ class Hall:
     execs: Execs = field(init=False)
     inotify: Inotify = field(default_factory=Inotify)
     host: Host = field(default_factory=Host.here)
+    seccomp: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
     closing: bool = False
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 

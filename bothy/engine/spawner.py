@@ -1,6 +1,7 @@
 """bothyd's side of the spawner: starts it (and another when it dies), asks it for keepers, tells it what to make ahead.
 
-    bothyd ── keeper {id, folder, id_base, network} + control fd ──▶ spawner ── fork ──▶ keeper
+    bothyd ── hello {daemon} + listening socket ──▶ spawner      (how to bring bothyd back, should it die)
+           ── keeper {id, folder, id_base, network} + control fd ──▶ ── fork ──▶ keeper
            ── pool {id_bases} ──▶ (user namespaces for these ranges, made in idle time)
            ◀── gone {id, status} ──
 
@@ -11,12 +12,11 @@ never comes to exist that socket is at its end.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from bothy.engine.ranges import Ranges
@@ -24,21 +24,30 @@ from bothy.engine.wire import Link
 from bothy.errors import Unavailable
 from bothy.linux import channel
 from bothy.log import logger
+from bothy.spawner import command
 
 _log = logger("engine")
 _MAX_RESTARTS, _RESTART_WINDOW = 5, 10.0
 
 
-class Spawner:
-    """`command` makes the argv for the spawner, given the number of its end of the channel; `inherit` are further fds for it."""
+@dataclass(frozen=True)
+class Revival:
+    """How a spawner brings bothyd back: its argv, and its listening socket (the spawner gets a duplicate)."""
 
-    def __init__(self, command: Callable[[int], list[str]], ranges: Ranges, pool: int, inherit: Sequence[int] = ()) -> None:
-        self._command, self._ranges, self._inherit = command, ranges, tuple(inherit)
+    command: list[str]
+    listener: int
+
+
+class Spawner:
+    """`pool` is how many sandboxes are kept ready. Without `revival` nobody brings bothyd back."""
+
+    def __init__(self, ranges: Ranges, pool: int, revival: Revival | None = None) -> None:
+        self._ranges, self._revival = ranges, revival
         self._link: Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._pidfd = -1
         self._restarts: list[float] = []
-        self._pooled = [ranges.take() for _ in range(pool)]
+        self._size = pool
+        self._pooled: list[int] = []
         self._tell_later: asyncio.Handle | None = None
         self.on_gone: Callable[[str, int], None] = lambda workload, status: None
 
@@ -51,16 +60,19 @@ class Spawner:
         ours, theirs = channel.pair()
         fd = theirs.fileno()
         try:
-            self._process = subprocess.Popen(
-                self._command(fd), pass_fds=(fd, *self._inherit), stdin=subprocess.DEVNULL, start_new_session=True
-            )
-            self._pidfd = os.pidfd_open(self._process.pid)
+            self._process = subprocess.Popen(command.argv(fd), pass_fds=(fd,), stdin=subprocess.DEVNULL)
         except OSError as exc:
             ours.close()
             raise Unavailable(f"the spawner can not be started: {exc}", errno=exc.errno or 0) from exc
         finally:
             theirs.close()
         self._link = Link(ours, "the spawner", self._event, self._ended)
+        if self._revival is not None:
+            self._link.tell({"op": "hello", "daemon": self._revival.command}, [self._revival.listener])
+
+    def fill_pool(self) -> None:
+        """Have sandboxes made ahead; to be called when the ranges in use are known."""
+        self._pooled = [self._ranges.take() for _ in range(self._size)]
         self._tell_pool()
 
     def keeper(self, workload: str, folder: str, id_base: int, network: str) -> socket.socket:
@@ -83,7 +95,9 @@ class Spawner:
 
     def take_range(self) -> int:
         """An id range, with its sandbox made ahead if there is one; a new one is ordered for the next time."""
-        base = self._pooled.pop(0) if self._pooled else self._ranges.take()
+        if not self._pooled:
+            return self._ranges.take()
+        base = self._pooled.pop(0)
         self._pooled.append(self._ranges.take())
         if self._tell_later is None:
             # Not now: the spawner would make sandboxes while it should fork.
@@ -130,8 +144,9 @@ class Spawner:
     def _again(self) -> None:
         try:
             self.start()
-        except Unavailable as exc:
-            _log.error("%s", exc)
+            self._tell_pool()
+        except (Unavailable, OSError) as exc:
+            _log.error("the spawner can not be started again: %s", exc)
 
     def _reap(self, *, wait: bool) -> None:
         """Bury the process; it has closed its socket or been asked to end, so it goes soon, and is killed if it does not."""
@@ -142,12 +157,4 @@ class Spawner:
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
-        os.close(self._pidfd)
         self._process = None
-
-
-def python(module: str, *arguments: str) -> list[str]:
-    """The argv of a fast-starting Python (no site, isolated) that runs a module of this very installation."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = f"import sys; sys.path.insert(0, {root!r}); from {module} import main; sys.exit(main())"
-    return [sys.executable, "-I", "-S", "-c", code, *arguments]

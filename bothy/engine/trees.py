@@ -33,9 +33,9 @@ async def empty(trash: str) -> None:
     if not trash:
         return
     if _is_small(trash):
-        _remove(trash)
+        delete(trash)
     else:
-        await asyncio.to_thread(_remove, trash)
+        await asyncio.to_thread(delete, trash)
 
 
 def _is_small(folder: str) -> bool:
@@ -48,7 +48,8 @@ def _is_small(folder: str) -> bool:
     return True
 
 
-def _remove(folder: str) -> None:
+def delete(folder: str) -> None:
+    """Remove a folder and all below it. What can not be removed is logged."""
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:

@@ -125,12 +125,21 @@ class Events(Protocol):
 
 
 class Backend(Protocol):
-    paths: Paths
-    containers: Containers
-    execs: Execs
-    images: Images
-    networks: Networks
-    volumes: Volumes
-    system: System
-    templates: Templates
-    events: Events
+    @property
+    def paths(self) -> Paths: ...
+    @property
+    def containers(self) -> Containers: ...
+    @property
+    def execs(self) -> Execs: ...
+    @property
+    def images(self) -> Images: ...
+    @property
+    def networks(self) -> Networks: ...
+    @property
+    def volumes(self) -> Volumes: ...
+    @property
+    def system(self) -> System: ...
+    @property
+    def templates(self) -> Templates: ...
+    @property
+    def events(self) -> Events: ...

@@ -12,8 +12,8 @@ from bothy.engine.model import Status, Wall, Workload
 from bothy.errors import BothyError, Invalid, NotFound
 
 KNOWN_FILTERS = (
-    "ancestor", "before", "expose", "exited", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since",
-    "status", "volume", "runtime",
+    "ancestor", "before", "expose", "exited", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
+    "since", "status", "volume", "runtime",
 )  # fmt: skip
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bothy.containers import seccomp
 from bothy.containers.model import ContainerPlan
-from bothy.engine import spec
+from bothy.engine import security, spec
 from bothy.engine.hall import Hall
 from bothy.engine.model import Workload
 from bothy.images.model import Image
@@ -18,10 +20,29 @@ from bothy.machines.model import MachinePlan
 Progress = Callable[[str], None]
 
 
-def container_plan(hall: Hall, record: Workload, place: spec.Place) -> ContainerPlan:
-    """The plan of a container. Cheap: what it needs is there since the image is. Raises NotFound when the image is gone."""
+async def container_plan(hall: Hall, record: Workload, place: spec.Place) -> ContainerPlan:
+    """The plan of a container. Cheap: what it needs is there since the image is, and the seccomp program after the first time.
+
+    Raises NotFound when the image is gone, Invalid for a bad seccomp profile.
+    """
     place = replace(place, lowers=hall.images.layers(hall.images.resolve(record.image)))
-    return spec.container_plan(record, hall.paths, place, hall.settings.shm_size)
+    plan = spec.container_plan(record, hall.paths, place, hall.settings.shm_size)
+    return replace(plan, seccomp=await seccomp_program(hall, record, plan))
+
+
+async def seccomp_program(hall: Hall, record: Workload, plan: ContainerPlan) -> str:
+    """The path of the compiled program, empty for none. Compiled in a thread the first time (some 20 ms)."""
+    host = record.host_config
+    asked = security.options(host.security_opt, privileged=host.privileged).seccomp
+    if asked == "unconfined":
+        return ""
+    sets = plan.spec.process.capabilities
+    key = (asked, tuple(sets.bounding) if sets else ())
+    known = hall.seccomp.get(key)
+    if known is None or not os.path.exists(known):
+        profile = None if asked == "default" else seccomp.load_profile(asked)
+        known = hall.seccomp[key] = await asyncio.to_thread(seccomp.compile, profile, key[1], hall.paths.cache)
+    return known
 
 
 async def machine_plan(hall: Hall, record: Workload, place: spec.Place, files: dict[str, str]) -> MachinePlan:

@@ -177,7 +177,7 @@ async def _plan(hall: Hall, live: Live, lease: Lease | None) -> KeeperPlan:
                 _mkdir(f"{folder}/{name}")
             for name, text in files.items():
                 _write(f"{folder}/{name}", text)
-            container = plans.container_plan(hall, record, place)
+            container = await plans.container_plan(hall, record, place)
         else:
             vm = await plans.machine_plan(hall, record, place, files)
     except OSError as exc:

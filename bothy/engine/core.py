@@ -1,0 +1,127 @@
+"""The engine: makes the rooms, recovers, and offers the use cases as attributes, one a noun.
+
+engine = Engine(paths, settings, revival)
+await engine.start()            recovers; from here on everything below may be used
+engine.containers.create(…)     …
+await engine.close()            lets go; what runs goes on
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+from bothy.engine import recovery
+from bothy.engine.containers import ending, remove, start
+from bothy.engine.containers.service import Containers
+from bothy.engine.events import Events
+from bothy.engine.hall import Hall
+from bothy.engine.images import Images
+from bothy.engine.networks import Networks
+from bothy.engine.ranges import Ranges
+from bothy.engine.records import Records
+from bothy.engine.settings import Settings
+from bothy.engine.spawner import Revival, Spawner
+from bothy.engine.system import System
+from bothy.engine.templates import Templates
+from bothy.engine.volumes import Volumes
+from bothy.engine.workloads import Workloads
+from bothy.errors import Forbidden, Unavailable
+from bothy.images.store import ImageStore
+from bothy.log import logger
+from bothy.machines.templates import Templates as TemplateStore
+from bothy.networks.service import Networks as NetworkService
+from bothy.paths import Paths
+from bothy.volumes.store import Volumes as VolumeStore
+
+_log = logger("engine")
+
+
+class Engine:
+    """`revival`: how the spawner brings this daemon back, should it die; None if it should not."""
+
+    def __init__(self, paths: Paths, settings: Settings, revival: Revival | None = None) -> None:
+        self.paths = paths
+        self.teardown_asked = False
+        self.settings = settings
+        _make_folders(paths)
+        records = Records(paths.database)
+        ranges = Ranges(paths.key)
+        self._hall = Hall(
+            paths=paths,
+            settings=settings,
+            records=records,
+            workloads=Workloads(records),
+            events=Events(),
+            images=ImageStore(paths),
+            networks=NetworkService(paths),
+            volumes=VolumeStore(paths),
+            templates=TemplateStore(paths),
+            ranges=ranges,
+            spawner=Spawner(ranges, settings.pool, revival),
+            auto_remove=remove.auto_remove,
+            start_again=start.start_again,
+        )
+        self.containers = Containers(self._hall)
+        self.execs = self._hall.execs
+        self.images = Images(self._hall)
+        self.networks = Networks(self._hall)
+        self.volumes = Volumes(self._hall)
+        self.templates = Templates(self._hall)
+        self.events = self._hall.events
+        self.system = System(self._hall, records.meta("engine-id", str(uuid.uuid4())))
+
+    async def start(self) -> None:
+        """Start the spawner and recover. Raises Unavailable, Broken."""
+        self._hall.spawner.start()
+        await recovery.recover(self._hall)
+        self._hall.spawner.fill_pool()
+        _log.info("ready: %d workloads", len(self._hall.workloads))
+
+    async def close(self, *, teardown: bool = False) -> None:
+        """Let go of everything; workloads go on, and are adopted by the next start.
+
+        With `teardown` what this engine put into the kernel is taken away too: bridges, nftables table, parent cgroups. Raises
+        nothing; to be called when no workload runs.
+        """
+        hall = self._hall
+        hall.closing = True
+        for live in hall.workloads:
+            ending.cancel_restart(live)
+        hall.events.close()
+        await hall.drain()
+        hall.workloads.save_again()
+        for live in hall.workloads:
+            live.drop_held()
+            if live.keeper is not None:
+                live.keeper.close()
+        hall.spawner.close(goodbye=True)
+        hall.inotify.close()
+        if teardown and not any(live.keeper for live in hall.workloads):
+            hall.networks.teardown()
+            recovery.remove_parent_cgroups(self.paths.scope)
+        hall.networks.close()
+        hall.images.close()
+        hall.records.close()
+
+    def background(self, work: Coroutine[Any, Any, object], what: str) -> None:
+        """Run something that nobody waits for; its failure is logged, and `close` waits for it."""
+        self._hall.background(work, what)
+
+
+def _make_folders(paths: Paths) -> None:
+    """State folders that only root may look into (workloads' own ids may pass through to what is mapped for them)."""
+    try:
+        for folder, mode in (
+            (paths.root, 0o711),
+            (paths.root / "containers", 0o711),
+            (paths.run, 0o755),
+            (paths.run / "keepers", 0o700),
+        ):
+            os.makedirs(folder, mode=mode, exist_ok=True)
+    except PermissionError as exc:
+        raise Forbidden(f"{exc.filename}: {exc.strerror}", hint="bothyd runs as root") from exc
+    except OSError as exc:
+        raise Unavailable(f"{exc.filename}: {exc.strerror}", errno=exc.errno or 0) from exc

@@ -1,0 +1,190 @@
+"""What a daemon does when it starts: makes the records true again, whatever happened to the one before it.
+
+record says up, keeper answers         → adopted: address, ports and id range taken back
+record says up, exit.json left         → its exit recorded
+record says up, neither                → what is left of it is killed, exit 137 with an error
+record says starting, no keeper        → the start never was: created or exited as before
+exited with a folder gone              → its removal was under way: removed
+keeper, folder, cgroup without record  → removed
+auto-remove and down                   → removed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from bothy.containers.cgroups import hierarchies as cgroups
+from bothy.engine import keepers, trees
+from bothy.engine.containers import ending, remove
+from bothy.engine.hall import Hall
+from bothy.engine.keepers import Keeper, Running
+from bothy.engine.model import Status
+from bothy.engine.workloads import Live
+from bothy.errors import BothyError, Unavailable
+from bothy.keeper.model import Exit
+from bothy.log import logger
+from bothy.networks.model import Published
+
+_log = logger("engine")
+_START_SECONDS = 30.0
+_POLL = 0.02
+
+
+async def recover(hall: Hall) -> None:
+    """Reconcile records, keepers, folders, networks and cgroups. Raises Unavailable or Broken when the state can not be read."""
+    hall.workloads.load()
+    hall.execs.load()
+    found = await _meet_keepers(hall)
+    for live in hall.workloads:
+        await _repair(hall, live, found.get(live.id))
+    hall.networks.reconcile()
+    await asyncio.to_thread(_sweep_files, hall)
+    await asyncio.to_thread(_sweep_cgroups, hall.paths.scope, {live.id for live in hall.workloads if live.keeper is not None})
+    for live in hall.workloads:
+        if live.record.host_config.auto_remove and live.record.status in (Status.EXITED, Status.DEAD):
+            hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")
+
+
+async def _meet_keepers(hall: Hall) -> dict[str, tuple[Keeper, Running, ending.KeeperListener]]:
+    """The keepers that answer, asked all at once; one of a workload without a record is told to end."""
+    answers = await asyncio.gather(*(_meet(hall, workload) for workload in keepers.folders(str(hall.paths.run))))
+    return {workload: answer for workload, answer in answers if answer is not None}
+
+
+async def _meet(hall: Hall, workload: str) -> tuple[str, tuple[Keeper, Running, ending.KeeperListener] | None]:
+    folder = str(hall.paths.keeper(workload))
+    live = hall.workloads.by_id(workload)
+    if live is None:
+        await asyncio.to_thread(ending.kill_left, hall.paths.scope, workload)
+        ending.remove_keeper_folder(hall, workload)
+        return workload, None
+    listener = ending.KeeperListener(hall, live)
+    keeper = keepers.connect(workload, folder, listener)
+    if keeper is None:
+        return workload, None
+    try:
+        running = await _answer(keeper)
+    except Unavailable:
+        return workload, None  # it has just ended; what it left tells how
+    except BothyError as exc:
+        _log.error("the keeper of %s does not answer: %s", workload[:12], exc)
+        keeper.close()
+        return workload, None
+    return workload, (keeper, running, listener)
+
+
+async def _answer(keeper: Keeper) -> Running:
+    """The keeper's word; one that is still starting its program (a machine takes a moment) is given time."""
+    end = asyncio.get_running_loop().time() + _START_SECONDS
+    running = await keeper.status()
+    while not running.pid:
+        if asyncio.get_running_loop().time() > end:
+            raise Unavailable("its program has not started")
+        await asyncio.sleep(_POLL)  # a keeper has no event for this
+        running = await keeper.status()
+    return running
+
+
+async def _repair(hall: Hall, live: Live, met: tuple[Keeper, Running, ending.KeeperListener] | None) -> None:
+    """Make one record true."""
+    record = live.record
+    if met is not None:
+        keeper, running, listener = met
+        _adopt(hall, live, keeper, running)
+        listener.starting = False
+        if listener.early is not None:
+            ending.finish(hall, live, listener.early)
+        return
+    if record.status.is_up and record.status is not Status.RESTARTING:
+        left = keepers.left_exit(str(hall.paths.keeper(live.id)))
+        if left is None or left.error:
+            await asyncio.to_thread(ending.kill_left, hall.paths.scope, live.id)
+        if left is None and record.status is Status.STARTING:
+            _never_started(hall, live)
+        else:
+            ending.finish(hall, live, left or _lost())
+    elif record.status is Status.RESTARTING:
+        hall.workloads.note(live, status=Status.EXITED)
+        hall.background(_start_after_boot(hall, live), f"the restart of {live.id[:12]}")
+    elif record.started and not os.path.isdir(hall.paths.container(live.id)):
+        await remove.remove(hall, live, force=True, volumes=record.host_config.auto_remove)
+        return
+    ending.remove_keeper_folder(hall, live.id)
+
+
+async def _start_after_boot(hall: Hall, live: Live) -> None:
+    """A restart that was being waited for when the daemon went."""
+    hall.workloads.note(live, status=Status.RESTARTING)
+    await hall.start_again(hall, live)
+
+
+def _lost() -> Exit:
+    exit_ = ending.lost()
+    return Exit(
+        exit_.code, finished=exit_.finished, error="neither its keeper nor its exit code was found after a restart of the engine"
+    )
+
+
+def _never_started(hall: Hall, live: Live) -> None:
+    status = Status.EXITED if live.record.finished else Status.CREATED
+    error = "the engine was killed while this was being started"
+    hall.workloads.note(live, status=status, error=error, id_base=0, endpoints=[], ports=[], pid=0)
+    if live.record.host_config.auto_remove:
+        hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")
+
+
+def _adopt(hall: Hall, live: Live, keeper: Keeper, running: Running) -> None:
+    """Go on where the last daemon was."""
+    record = live.record
+    live.keeper = keeper
+    live.ended = asyncio.get_running_loop().create_future()
+    live.oom = running.oom
+    hall.ranges.adopt(record.id_base)
+    for endpoint in record.endpoints:
+        ports = [Published(p.container_port, p.protocol, p.host_ip, p.host_port) for p in record.ports]
+        try:
+            hall.networks.adopt(live.id, endpoint.network, endpoint.address, ports, endpoint.mac)
+        except BothyError as exc:
+            _log.error("the network of %s is not what it was: %s", live.id[:12], exc)
+    status = Status.PAUSED if running.paused else Status.RUNNING
+    started = running.started or record.started
+    if (record.status, record.pid, record.started) != (status, running.pid, started):
+        hall.workloads.note(live, status=status, pid=running.pid, started=started, exit_code=0, error="", finished="")
+    hall.execs.reconcile(live, {str(entry.get("exec")) for entry in running.execs})
+
+
+def _sweep_files(hall: Hall) -> None:
+    """Folders of workloads that have no record any more, and what a removal had only renamed."""
+    parent = hall.paths.root / "containers"
+    try:
+        names = os.listdir(parent)
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        if name.startswith(trees.TRASH) or hall.workloads.by_id(name) is None:
+            trees.delete(str(parent / name))
+    hall.volumes.sweep()
+
+
+def _sweep_cgroups(scope: str, running: set[str]) -> None:
+    """Kill and remove the groups of this engine that belong to no running workload."""
+    found = cgroups.of_this_host()
+    for root in {*found.v1.values(), *([found.v2] if found.v2 else [])}:
+        try:
+            names = [entry.name for entry in os.scandir(f"{root}/{scope}") if entry.is_dir()]
+        except OSError:
+            continue
+        for name in names:
+            if name not in running:
+                ending.kill_left(scope, name)
+
+
+def remove_parent_cgroups(scope: str) -> None:
+    """Take the engine's own, empty groups away."""
+    found = cgroups.of_this_host()
+    for root in {*found.v1.values(), *([found.v2] if found.v2 else [])}:
+        try:
+            os.rmdir(f"{root}/{scope}")
+        except OSError:
+            continue

@@ -1,0 +1,246 @@
+"""The engine as a whole, in the shapes of Docker's /info, /version and /system/df, with what is our own beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import bothy
+from bothy.containers.cgroups import hierarchies as cgroups
+from bothy.engine import times
+from bothy.engine.containers import listing
+from bothy.engine.containers.remove import users_of
+from bothy.engine.hall import Hall
+from bothy.engine.model import Status, Wall, Workload
+from bothy.errors import NotFound
+from bothy.images.model import Image
+from bothy.machines import accelerator
+
+API_VERSION, MIN_API_VERSION = "1.47", "1.24"
+
+
+class System:
+    def __init__(self, hall: Hall, identity: str) -> None:
+        self._hall = hall
+        self._identity = identity
+        self._probing: asyncio.Task[accelerator.Accelerator] | None = None
+
+    async def version(self) -> dict[str, Any]:
+        system = os.uname()
+        details = {
+            "ApiVersion": API_VERSION, "Arch": _architecture(), "GitCommit": "", "GoVersion": "", "KernelVersion": system.release,
+            "MinAPIVersion": MIN_API_VERSION, "Os": "linux", "PythonVersion": platform.python_version(),
+        }  # fmt: skip
+        return {
+            "Platform": {"Name": "bothy"},
+            "Version": bothy.__version__,
+            "Components": [{"Name": "Engine", "Version": bothy.__version__, "Details": details}],
+            **details,
+        }
+
+    async def info(self) -> dict[str, Any]:
+        """Docker's /info. The first time it finds out which accelerator machines get, which may take a few seconds."""
+        hall, system = self._hall, os.uname()
+        found = await self._accelerator()
+        hierarchy = cgroups.of_this_host()
+        running = hall.workloads.with_status(Status.RUNNING, Status.RESTARTING, Status.STARTING)
+        paused = hall.workloads.with_status(Status.PAUSED)
+        v1, is_v2 = set(hierarchy.v1), hierarchy.version == 2
+        return {
+            "ID": self._identity,
+            "Containers": len(hall.workloads),
+            "ContainersRunning": running,
+            "ContainersPaused": paused,
+            "ContainersStopped": len(hall.workloads) - running - paused,
+            "Images": len(hall.images.list()),
+            "Driver": "overlay2",
+            "DriverStatus": [["Backing Filesystem", _file_system(hall.paths.root)], ["ID mapped mounts", "true"]],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": ["json-file", "none"],
+            },
+            "MemoryLimit": is_v2 or "memory" in v1,
+            "SwapLimit": is_v2 or "memory" in v1,
+            "CpuCfsPeriod": is_v2 or "cpu" in v1,
+            "CpuCfsQuota": is_v2 or "cpu" in v1,
+            "CPUShares": is_v2 or "cpu" in v1,
+            "CPUSet": is_v2 or "cpuset" in v1,
+            "PidsLimit": is_v2 or "pids" in v1,
+            "IPv4Forwarding": _reads("/proc/sys/net/ipv4/ip_forward", "1"),
+            "Debug": hall.settings.debug,
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "OomKillDisable": not is_v2,
+            "NGoroutines": len(asyncio.all_tasks()),
+            "SystemTime": times.now(),
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": str(hierarchy.version or 1),
+            "NEventsListener": hall.events.listening,
+            "KernelVersion": system.release,
+            "OperatingSystem": _operating_system(),
+            "OSVersion": _os_release().get("VERSION_ID", ""),
+            "OSType": "linux",
+            "Architecture": system.machine,
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": []},
+            "NCPU": hall.host.cpus,
+            "MemTotal": hall.host.memory,
+            "GenericResources": None,
+            "DockerRootDir": str(hall.paths.root),
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
+            "Name": socket.gethostname(),
+            "Labels": [],
+            "ExperimentalBuild": False,
+            "ServerVersion": bothy.__version__,
+            "Runtimes": {"bothy": {"path": sys.executable}, "vm": {"path": shutil.which("qemu-system-x86_64") or ""}},
+            "DefaultRuntime": "bothy",
+            "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": False,
+                "Error": "",
+                "RemoteManagers": None,
+            },
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "bothy-init",
+            "SecurityOptions": [*(["name=seccomp,profile=builtin"] if _has_seccomp() else []), "name=userns"],
+            "Accelerator": {"Name": found.name, "Reason": found.reason},
+            "RunDir": str(hall.paths.run),
+            "Warnings": self._warnings(v1, is_v2=is_v2),
+        }
+
+    async def df(self) -> dict[str, Any]:
+        """What is taken on disk: Docker's shape, and templates and machine disks. Takes as long as there are files."""
+        hall = self._hall
+        sizes = await listing.sizes(hall)
+        used = {live.record.image for live in hall.workloads}
+        usage = await asyncio.to_thread(hall.images.usage, used)
+        volumes = []
+        for volume in hall.volumes.list():
+            size = await asyncio.to_thread(hall.volumes.usage, volume.name)
+            volumes.append({**volume.to_api(), "UsageData": {"Size": size, "RefCount": len(users_of(hall, volume.name))}})
+        templates = await asyncio.to_thread(hall.templates.list)
+        return {
+            "LayersSize": usage.layers_size,
+            "Images": [_image_usage(image, [live.record.image for live in hall.workloads]) for image in hall.images.list()],
+            "Containers": [_workload_usage(live.record, *sizes.get(live.id, (0, 0))) for live in hall.workloads],
+            "Volumes": volumes,
+            "BuildCache": [],
+            "Templates": [{"Key": t.key, "Size": t.size, "Current": t.current} for t in templates],
+            "MachineDisks": {"Count": usage.disks, "Size": usage.disks_size},
+            "Reclaimable": usage.reclaimable,
+        }
+
+    async def _accelerator(self) -> accelerator.Accelerator:
+        """Probed once; who asks meanwhile waits for the same answer."""
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(asyncio.to_thread(accelerator.probe, self._hall.paths))
+        try:
+            return await asyncio.shield(self._probing)
+        except (NotFound, OSError) as exc:
+            self._probing = None
+            return accelerator.Accelerator("none", str(exc))
+        finally:
+            if self._probing is not None and self._probing.done():
+                self._probing = None
+
+    def _warnings(self, v1: set[str], *, is_v2: bool) -> list[str]:
+        found = []
+        for name, words in (("memory", "memory limit"), ("cpu", "cpu cfs quota"), ("cpuset", "cpuset"), ("pids", "pids limit")):
+            if not is_v2 and name not in v1:
+                found.append(f"WARNING: No {words} support")
+        if not _reads("/proc/sys/net/ipv4/ip_forward", "1"):
+            found.append("WARNING: IPv4 forwarding is disabled")
+        if not _has_seccomp():
+            found.append("WARNING: libseccomp is not installed: containers run only with --security-opt seccomp=unconfined")
+        return found
+
+
+def _image_usage(image: Image, users: list[str]) -> dict[str, Any]:
+    return {
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": image.repo_tags,
+        "RepoDigests": image.repo_digests,
+        "Created": times.nanoseconds(image.created) // 10**9 if image.created else 0,
+        "Size": image.size,
+        "SharedSize": 0,
+        "Labels": image.config.labels,
+        "Containers": users.count(image.id),
+    }
+
+
+def _workload_usage(record: Workload, written: int, whole: int) -> dict[str, Any]:
+    return {
+        "Id": record.id,
+        "Names": [f"/{record.name}"],
+        "Image": record.image_name,
+        "ImageID": record.image,
+        "Command": " ".join([record.path, *record.args]),
+        "Created": times.nanoseconds(record.created) // 10**9,
+        "State": record.status.value,
+        "Status": record.status.value,
+        "Labels": record.config.labels,
+        "Mounts": [{"Type": m.type, "Name": m.name, "Destination": m.destination} for m in record.mounts],
+        "SizeRw": written,
+        "SizeRootFs": whole,
+        "Runtime": "vm" if record.wall is Wall.VM else "bothy",
+    }
+
+
+@functools.cache
+def _has_seccomp() -> bool:
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return False
+    return True
+
+
+def _architecture() -> str:
+    """Go's name of this machine's architecture."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def _operating_system() -> str:
+    return _os_release().get("PRETTY_NAME", "Linux")
+
+
+def _reads(path: str, text: str) -> bool:
+    try:
+        return Path(path).read_text().strip() == text
+    except OSError:
+        return False
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that holds a folder: the mount with the longest matching place."""
+    best, kind = "", "unknown"
+    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            _, place, fstype, *_ = line.split()
+            inside = place == "/" or f"{folder}/".startswith(f"{place}/")
+            if inside and len(place) >= len(best):
+                best, kind = place, fstype
+    return kind
