@@ -125,6 +125,10 @@ class Events(Protocol):
 
 
 class Backend(Protocol):
+    """`teardown_asked`: the daemon's end, when it comes, is for good."""
+
+    teardown_asked: bool
+
     @property
     def paths(self) -> Paths: ...
     @property

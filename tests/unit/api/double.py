@@ -282,6 +282,7 @@ class System:
 class Double:
     def __init__(self, root: Path) -> None:
         self.paths = Paths(root, root)
+        self.teardown_asked = False
         self.containers = Containers()
         self.execs = Execs()
         self.images = Images()

@@ -70,6 +70,7 @@ async def prune_templates(call: Call) -> StreamResponse:
 
 
 async def shutdown(call: Call) -> StreamResponse:
-    """Ask the daemon to end, as SIGTERM does; what runs goes on."""
+    """Ask the daemon to end, as SIGTERM does; what runs goes on. With `teardown` it takes its network and cgroups with it."""
+    call.engine.teardown_asked = call.flag("teardown")
     asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
     return replies.nothing(202)
