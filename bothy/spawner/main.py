@@ -66,6 +66,7 @@ class Spawner:
             elif request.op == "hello":
                 self._greet(request)
             elif request.op == "bye":
+                self._revival = None
                 self._end()
             else:
                 raise Invalid(f"unknown request {request.op!r}")
@@ -163,7 +164,8 @@ def shed(keep: list[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     low = 0
     for fd in sorted(set(keep)):
-        os.closerange(low, fd)
+        if fd > low:  # closerange(0, 0) would be close_range(0, UINT_MAX)
+            os.closerange(low, fd)
         low = fd + 1
     syscalls.close_range(low)
 

@@ -1,0 +1,189 @@
+"""Keepers of real containers: the program's life, exec, terminals, limits, and what is left when each of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from bothy.jsonable import PLAIN
+from bothy.keeper.model import Exit
+from bothy.oci.runtime import Memory, Resources
+from tests.support.keepers import Daemon
+from tests.support.spawners import SpawnerHarness, end_keeper, kill, wait_gone
+
+
+def cgroups() -> set[str]:
+    return {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/bothy-test-{os.getpid()}/*") if path.is_dir()}
+
+
+def test_container_runs_and_leaves_only_its_exit(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sh", "-c", "echo $$; hostname; id -u; exit 3")
+    peer = spawned.start(daemon)
+    assert peer.rest() == b"1\nc1\n0\n"
+    event = daemon.event("exit")
+    assert (event["code"], event["error"]) == (3, "")
+    assert daemon.event("closed")
+    assert daemon.read() is None
+    assert spawned.spawner.event("gone")["status"] == 0
+    assert os.listdir(spawned.run_folder("c1")) == ["exit.json"]
+    assert PLAIN.loads(Exit, (spawned.run_folder("c1") / "exit.json").read_bytes()).code == 3
+    lines = [json.loads(line)["log"] for line in spawned.log("c1").read_text().splitlines()]
+    assert lines == ["1\n", "c1\n", "0\n"]
+    assert cgroups() == set()
+
+
+def test_program_that_is_not_there(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("/nowhere/program")
+    error = daemon.request("start")["error"]
+    assert (error["stage"], error["errno"]) == ("exec", 2)
+    assert daemon.event("closed")
+    assert spawned.spawner.event("gone")["status"] == 0
+    assert os.listdir(spawned.run_folder("c1")) == []
+    assert cgroups() == set()
+
+
+def test_keeper_with_a_bad_plan_says_so(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("true")
+    (spawned.run_folder("c2")).mkdir()
+    (spawned.run_folder("c2") / "spec.json").write_text('{"id": 7}')
+    assert daemon.request("status")["pid"] == 0
+    other = _keeper_of_folder(spawned, "c2")
+    error = other.request("start")["error"]
+    assert error["stage"] == "plan"
+    assert "KeeperPlan.id" in error["message"]
+    other.close()
+
+
+def test_exec_terminal_and_half_close(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sleep", "600")
+    spawned.start(daemon)
+    peer = spawned.exec(daemon, "cat", "cat", stdin=True)
+    peer.send(b"through")
+    peer.half_close()
+    assert peer.rest() == b"through"
+    assert daemon.event("exec-exit") == {"event": "exec-exit", "exec": "cat", "code": 0}
+    peer = spawned.exec(daemon, "tty", "sh", "-c", "stty -echo; tty; read x; stty size; exit 5", tty=True, stdin=True)
+    assert peer.until(b"\r\n").startswith(b"/dev/pts/")
+    daemon.request("resize", exec="tty", height=44, width=55)
+    peer.send(b"\n")
+    assert peer.rest().endswith(b"\r\n44 55\r\n")
+    assert daemon.event("exec-exit")["code"] == 5
+    error = daemon.request("exec", plan={"id": "x", "process": {"args": ["/nowhere"]}})["error"]
+    assert (error["stage"], error["errno"]) == ("exec", 2)
+
+
+def test_hundred_execs(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sleep", "600")
+    spawned.start(daemon)
+    peers = [spawned.exec(daemon, f"e{n}", "sh", "-c", f"echo {n}; exit {n}") for n in range(100)]
+    assert [peer.rest() for peer in peers] == [b"%d\n" % n for n in range(100)]
+    codes = {e["exec"]: e["code"] for e in (daemon.event("exec-exit") for _ in range(100))}
+    assert codes == {f"e{n}": n for n in range(100)}
+
+
+def test_terminal_of_the_main_program(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sh", "-c", "stty -echo; echo ready; read x; stty size; echo $x", tty=True, stdin=True)
+    peer = spawned.start(daemon, stdin=True)
+    peer.until(b"ready\r\n")
+    daemon.request("resize", height=12, width=34)
+    peer.send(b"word\n")
+    assert peer.rest() == b"ready\r\n12 34\r\nword\r\n"
+
+
+def test_top_stats_pause_update(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sh", "-c", "sleep 600 & wait")
+    spawned.start(daemon)
+    table = daemon.request("top")
+    while sorted(row[-1] for row in table["processes"]) != ["sh -c sleep 600 & wait", "sleep 600"]:
+        table = daemon.request("top")
+    assert table["titles"] == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    assert {row[0] for row in table["processes"]} == {"root"}
+    assert daemon.request("stats")["memory_stats"]["usage"] > 0
+    assert daemon.request("pause") == {}
+    assert daemon.request("status")["paused"] is True
+    assert "paused" in daemon.request("exec", plan={"id": "x", "process": {"args": ["true"]}})["error"]["message"]
+    assert daemon.request("resume") == {}
+    assert daemon.request("update", resources=PLAIN.to_data(Resources(memory=Memory(64 << 20)))) == {}
+    assert daemon.request("stats")["memory_stats"]["limit"] == 64 << 20
+
+
+def test_kill_of_a_paused_container(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sleep", "600")
+    spawned.start(daemon)
+    assert daemon.request("pause") == {}
+    assert daemon.request("kill") == {}
+    assert daemon.event("exit")["code"] == 137
+
+
+def test_background_processes_die_with_the_program(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sh", "-c", "sleep 600 & sleep 600 & echo started; exit 0")
+    assert spawned.start(daemon).rest() == b"started\n"
+    assert daemon.event("exit")["code"] == 0
+    assert cgroups() == set()
+
+
+def test_out_of_memory_is_told(spawned: SpawnerHarness) -> None:
+    limits = Resources(memory=Memory(16 << 20, swap=16 << 20))
+    daemon = spawned.keeper("sh", "-c", "head -c 100000000 /dev/zero | tail", memory=limits)
+    spawned.start(daemon)
+    event = daemon.event("exit")
+    assert event["oom"] is True
+    assert PLAIN.loads(Exit, (spawned.run_folder("c1") / "exit.json").read_bytes()).oom is True
+
+
+def test_killed_keeper_takes_its_container_along(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sleep", "600")
+    spawned.start(daemon)
+    init = daemon.request("status")["pid"]
+    kill(spawned.spawner.event("keeper")["pid"])
+    assert daemon.read() is None
+    wait_gone(init)
+    gone = spawned.spawner.event("gone")
+    assert (gone["id"], gone["status"]) == ("c1", 128 + signal.SIGKILL)
+    assert not (spawned.run_folder("c1") / "exit.json").exists()
+    for folder in sorted(cgroups(), reverse=True):
+        os.rmdir(folder)
+
+
+def test_killed_spawner_harms_nobody(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sh", "-c", "read x; echo got $x; exit 6", stdin=True)
+    peer = spawned.start(daemon, stdin=True)
+    kill(spawned.process.pid)
+    peer.send(b"word\n")
+    assert peer.rest() == b"got word\n"
+    assert daemon.event("exit")["code"] == 6
+
+
+def test_memory_of_idle_keepers(spawned: SpawnerHarness) -> None:
+    """What each idle container adds, in proportional set size of keeper and spawner, is at most 1 MB."""
+    spawned.keeper("true").close()
+    spawned.spawner.event("gone")
+    before = pss(spawned.process.pid)
+    daemons = [spawned.keeper("sleep", "600") for _ in range(6)]
+    for daemon in daemons:
+        spawned.start(daemon)
+    first = spawned.spawner.event("keeper")
+    assert first["id"] == "c1"
+    keepers = [spawned.spawner.event("keeper")["pid"] for _ in daemons]
+    added = (pss(spawned.process.pid) + sum(map(pss, keepers)) - before) / len(keepers)
+    for daemon in daemons:
+        end_keeper(daemon)
+    assert added <= 1024
+
+
+def pss(pid: int) -> int:
+    """Kilobytes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+
+
+def _keeper_of_folder(spawned: SpawnerHarness, name: str) -> Daemon:
+    from bothy.linux import channel
+
+    ours, theirs = channel.pair()
+    folder = str(spawned.run_folder(name))
+    spawned.spawner.tell("keeper", (theirs.fileno(),), id=name, folder=folder, id_base=0, network="host")
+    theirs.close()
+    return Daemon(ours)
