@@ -29,6 +29,8 @@ def size(text: str, flag: str) -> int:
             unit = unit[: -len(suffix)]
             break
     try:
+        if not number[:1].isdigit() and number[:1] != ".":
+            raise ValueError(number)
         value = float(number[:end])
         return int(value * UNITS[unit])
     except (ValueError, KeyError, OverflowError):
@@ -114,18 +116,22 @@ def lines(path: str, flag: str) -> list[str]:
 
 
 def environment(texts: list[str], files: list[str], ours: dict[str, str]) -> list[str]:
-    """Env of --env-file and --env: files first. `NAME` alone passes our own value on, or is left out if we have none."""
+    """Env of --env-file and --env: files first. `NAME` alone passes our own value on.
+
+    If we have none, a name of --env stays as it is (the engine then takes the image's variable away), one of a file is left out.
+    """
     result = []
     for path in files:
-        result += _passed_on(lines(path, "env-file"), ours)
+        result += [_passed_on(text, ours) for text in lines(path, "env-file") if "=" in text or text in ours]
     for text in texts:
         if text.startswith("=") or not text:
             raise UsageError(f"invalid environment variable {text!r}", hint="--env takes name=value or a name of ours to pass on")
-    return result + _passed_on(texts, ours)
+        result.append(_passed_on(text, ours))
+    return result
 
 
-def _passed_on(texts: list[str], ours: dict[str, str]) -> list[str]:
-    return [text if "=" in text else f"{text}={ours[text]}" for text in texts if "=" in text or text in ours]
+def _passed_on(text: str, ours: dict[str, str]) -> str:
+    return text if "=" in text or text not in ours else f"{text}={ours[text]}"
 
 
 def labels(texts: list[str], files: list[str]) -> dict[str, str]:
