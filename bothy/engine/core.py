@@ -77,6 +77,7 @@ class Engine:
         """Start the spawner and recover. Raises Unavailable, Broken."""
         self._hall.spawner.start()
         await recovery.recover(self._hall)
+        self.networks.watch()
         self._hall.spawner.fill_pool()
         _log.info("ready: %d workloads", len(self._hall.workloads))
 
@@ -99,6 +100,7 @@ class Engine:
                 live.keeper.close()
         hall.spawner.close(goodbye=True)
         hall.inotify.close()
+        self.networks.unwatch()
         if teardown and not any(live.keeper for live in hall.workloads):
             hall.networks.teardown()
             recovery.remove_parent_cgroups(self.paths.scope)

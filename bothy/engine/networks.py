@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from bothy.engine import filters as matching
 from bothy.engine.hall import Hall
+from bothy.errors import BothyError
+from bothy.log import logger
 from bothy.networks.model import Network
 
+_log = logger("engine")
+_SETTLING = 1.0  # seconds: whoever changes a firewall seldom does it in one step
 _Networks = list[Network]
 
 
 class Networks:
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
+        self._due: asyncio.TimerHandle | None = None
 
     async def list(self, filters: matching.Filters) -> _Networks:
         """Networks that match Docker's filters. Raises Invalid."""
@@ -30,6 +37,28 @@ class Networks:
             and (not filters.get("type") or ("builtin" if network.name in built_in else "custom") in filters["type"])
             and (dangling is None or dangling == (network.id not in used and network.name not in built_in))
         ]
+
+    def watch(self) -> None:
+        """From now on make good what others do to our rules (a flushed table, a FORWARD chain that drops). Ends with `unwatch`."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._hall.networks.watch(), self._changed)
+
+    def unwatch(self) -> None:
+        """Before the rooms are closed."""
+        asyncio.get_running_loop().remove_reader(self._hall.networks.watch())
+        if self._due is not None:
+            self._due.cancel()
+
+    def _changed(self) -> None:
+        if self._hall.networks.disturbed() and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_SETTLING, self._repair)
+
+    def _repair(self) -> None:
+        self._due = None
+        try:
+            self._hall.networks.reconcile()
+        except (BothyError, OSError) as exc:
+            _log.error("the network rules could not be repaired: %s", exc)
 
     async def get(self, ref: str) -> Network:
         return self._hall.networks.get(ref)

@@ -82,6 +82,8 @@ class Ports:
         """Take over ports that a workload has had since before this daemon. Returns those that someone else has bound since."""
         lost = []
         for port in published:
+            if port in self._held:
+                continue
             try:
                 holder = _bind(port)
             except OSError:

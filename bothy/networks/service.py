@@ -27,7 +27,7 @@ from bothy.log import logger
 from bothy.networks import bridge, conntrack, firewall, foreign
 from bothy.networks.ipam import Pool, choose_subnet, mac_of, parse_subnet
 from bothy.networks.model import Lease, Network, PortRequest, Published
-from bothy.networks.nftables import Nftables
+from bothy.networks.nftables import Nftables, Watch
 from bothy.networks.ports import Ports
 from bothy.paths import Paths
 
@@ -45,6 +45,7 @@ class Networks:
         self._paths = paths
         self._file = paths.root / "networks.json"
         self._nft = Nftables()
+        self._watch: Watch | None = None
         self._ports = Ports()
         self._addresses: dict[Published, str] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
@@ -156,7 +157,7 @@ class Networks:
         self._pool(found).claim(address, workload)
         for port in self._ports.adopt(workload, ports):
             _log.warning("%s of workload %s has been bound by another program", port, workload[:12])
-        self._addresses.update(dict.fromkeys(ports, address))
+        self._addresses = {**dict.fromkeys(ports, address), **self._addresses}  # of several networks the first has the ports
         return self._note(workload, found, address, mac)
 
     def release(self, workload: str) -> None:
@@ -241,6 +242,15 @@ class Networks:
         wanted = {lease.link for lease in self.leases()}
         links.delete_links(bridge.stray_links(self._bridges(), wanted))
 
+    def watch(self) -> int:
+        """A descriptor that becomes readable when anybody changes a firewall of this host; then ask `disturbed`. Raises OSError."""
+        self._watch = self._watch or Watch()
+        return self._watch.fileno()
+
+    def disturbed(self) -> bool:
+        """Whether another process has changed a firewall since the last call: then `reconcile` is due, when it has finished."""
+        return bool(self._ready) if self._watch and self._watch.foreign_change() else False
+
     def teardown(self) -> None:
         """Remove from the kernel all that this engine has put there: table, rules, bridges, links. State on disk stays."""
         bridges = [n.bridge for n in self.list() if n.bridge]
@@ -258,6 +268,8 @@ class Networks:
         """Free this process's resources; what is in the kernel stays and goes on working."""
         self._ports.close()
         self._nft.close()
+        if self._watch:
+            self._watch.close()
 
     def _bridges(self) -> Names:
         return [n.bridge for n in self.list() if n.id in self._ready]

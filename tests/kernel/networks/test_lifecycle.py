@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from bothy.errors import Broken, Conflict, Forbidden, Invalid, NotFound
 from bothy.linux import links
 from bothy.networks.bridge import contested
 from bothy.networks.model import PortRequest, Published
-from bothy.networks.nftables import Watch
 from bothy.networks.service import Networks
 from bothy.paths import DEFAULT_RUN, Paths
 
@@ -94,6 +94,8 @@ def test_a_new_daemon_finds_everything_as_it_was(world: World, networks: Network
     with pytest.raises(Conflict, match="workload aaaaaaaaaaaa"):
         again.publish(B, "172.30.0.9", [PortRequest(80, host_port="8080")])
     assert again.lease(B).address == "172.30.0.3/16"
+    again.adopt(A, "bridge", inside.lease.address, ports)  # once more changes nothing
+    assert again.published(A) == ports
     again.release(A)
     assert "8080" not in nft("list", "table", "ip", paths.scope)
     again.close()
@@ -108,18 +110,21 @@ def test_a_damaged_table_is_built_anew(world: World, networks: Networks, paths: 
         A, inside.lease.address, [PortRequest(80, host_port="8080"), PortRequest(80, host_ip="127.0.0.1", host_port="9090")]
     )
     before = nft("list", "table", "ip", paths.scope)
-    watch = Watch()
+    fd = networks.watch()
     networks.reconcile()
-    assert not watch.foreign_change()
+    networks.publish(B, "172.30.0.9", [PortRequest(80, host_port="8081")])
+    networks.unpublish(B)
+    assert not networks.disturbed()
     nft(damage.replace("SCOPE", paths.scope))
-    assert watch.foreign_change()
+    assert select.select([fd], [], [], 1)[0] == [fd]
+    assert networks.disturbed()
+    assert not networks.disturbed()
     networks.reconcile()
     assert nft("list", "table", "ip", paths.scope) == before
     nft(damage.replace("SCOPE", paths.scope))
     networks.unpublish(A)  # works on a damaged table too
     assert "8080" not in nft("list", "table", "ip", paths.scope)
     assert "postrouting" in nft("list", "table", "ip", paths.scope)
-    watch.close()
 
 
 def test_a_bridge_that_was_deleted_is_made_again(world: World, networks: Networks) -> None:
