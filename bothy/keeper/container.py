@@ -24,6 +24,8 @@ from bothy.oci.runtime import Resources
 class ContainerWorkload:
     """One container; `stdin` as in KeeperPlan. A sandbox that was not made ahead is made at start, with `network`."""
 
+    error = ""
+
     def __init__(self, loop: Loop, plan: ContainerPlan, sandbox: Sandbox | None, network: str, *, stdin: bool) -> None:
         self._loop = loop
         self._plan = plan

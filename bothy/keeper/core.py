@@ -259,7 +259,7 @@ class Keeper:
         self._wall.close()
         if self._log is not None:
             self._log.close()
-        end = Exit(code=code, started=self._started, finished=exits.now(), oom=bool(self._oom))
+        end = Exit(code=code, started=self._started, finished=exits.now(), oom=bool(self._oom), error=self._wall.error)
         self._write_exit(end)
         self._control.event("exit", **PLAIN.to_data(end))
         self._leave()

@@ -82,6 +82,10 @@ Done = Callable[[dict[str, Any] | BaseException], None]
 class Workload(Protocol):
     """A wall. Every method may also raise instead of calling `done` with an exception."""
 
+    @property
+    def error(self) -> str:
+        """What of ours ended the main program; empty where it ended by itself."""
+
     def start(self, session: Session, started: Started) -> None:
         """Set up and run the main program. After a failure nothing is left; only `close` is called then."""
 

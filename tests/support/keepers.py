@@ -28,6 +28,8 @@ from bothy.oci.runtime import Process, Resources, Root, Spec
 class LocalWorkload:
     """A wall that isolates nothing: programs are children of the keeper in this system, as those of a container are."""
 
+    error = ""
+
     def __init__(self, loop: Loop, process: Process, *, stdin: bool) -> None:
         self._loop = loop
         self._process = process

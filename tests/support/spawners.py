@@ -156,6 +156,13 @@ def wait_gone(pid: int, timeout: float = 10) -> None:
         os.close(fd)
 
 
+def remove_cgroups() -> None:
+    """Remove the control groups that a killed keeper has left, as a daemon does."""
+    for folder in Path("/sys/fs/cgroup").glob(f"**/bothy-test-{os.getpid()}/*"):
+        if folder.is_dir():
+            folder.rmdir()
+
+
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_gone(pid)

@@ -11,7 +11,7 @@ from bothy.jsonable import PLAIN
 from bothy.keeper.model import Exit
 from bothy.oci.runtime import Memory, Resources
 from tests.support.keepers import Daemon
-from tests.support.spawners import SpawnerHarness, end_keeper, kill, wait_gone
+from tests.support.spawners import SpawnerHarness, end_keeper, kill, remove_cgroups, wait_gone
 
 
 def cgroups() -> set[str]:
@@ -143,8 +143,7 @@ def test_killed_keeper_takes_its_container_along(spawned: SpawnerHarness) -> Non
     gone = spawned.spawner.event("gone")
     assert (gone["id"], gone["status"]) == ("c1", 128 + signal.SIGKILL)
     assert not (spawned.run_folder("c1") / "exit.json").exists()
-    for folder in sorted(cgroups(), reverse=True):
-        os.rmdir(folder)
+    remove_cgroups()
 
 
 def test_killed_spawner_harms_nobody(spawned: SpawnerHarness) -> None:

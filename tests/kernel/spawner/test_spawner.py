@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bothy.spawner import command
-from tests.support.spawners import ID_BASE, SpawnerHarness, kill, wait_gone
+from tests.support.spawners import ID_BASE, SpawnerHarness, kill, remove_cgroups, wait_gone
 
 
 def descriptors(pid: int) -> list[str]:
@@ -157,6 +157,10 @@ def test_help_and_usage() -> None:
 
 
 def test_kill_of_a_keeper_is_told(spawned: SpawnerHarness) -> None:
-    spawned.start(spawned.keeper("sleep", "600"))
+    daemon = spawned.keeper("sleep", "600")
+    spawned.start(daemon)
+    init = daemon.request("status")["pid"]
     kill(spawned.spawner.event("keeper")["pid"])
     assert spawned.spawner.event("gone")["status"] == 137
+    wait_gone(init)
+    remove_cgroups()
