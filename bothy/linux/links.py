@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bothy.linux import netlink, syscalls
-from bothy.linux.netlink import Rtnetlink
+from bothy.linux.netlink import Request, Rtnetlink
 
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
@@ -77,11 +77,19 @@ def create_bridge(name: str, *, mac: str = "", mtu: int = 0) -> None:
 def create_veth(host: str, peer_name: str, netns_fd: int, mac: str = "", *, bridge: str = "", mtu: int = 0) -> None:
     """Make a pair of interfaces: `host` here, up and on `bridge` (if given); `peer_name` with `mac` in `netns_fd`, down.
 
-    One request: a failure leaves nothing. FileExistsError for a taken name, OSError(ENODEV) for a missing bridge.
+    One call; a failure leaves nothing. FileExistsError for a taken name, OSError(ENODEV) for a missing bridge.
     """
     master = index_of(bridge) if bridge else None
     with Rtnetlink() as kernel:
-        kernel.batch([netlink.new_veth(host, peer_name, netns_fd, mac=mac, mtu=mtu, master=master)])
+        made = netlink.new_veth(host, peer_name, netns_fd, mac=mac, mtu=mtu, master=master, up=False)
+        up = netlink.link_request(netlink.RTM_NEWLINK, name=host, up=True)
+        try:
+            kernel.batch([made, *_quiet(host), up])
+        except FileExistsError:
+            raise
+        except OSError:
+            delete_link(host, missing_ok=True)
+            raise
 
 
 def delete_link(name: str, *, missing_ok: bool = False) -> None:
@@ -111,8 +119,11 @@ def set_master(link: str, bridge: str) -> None:
 
 
 def set_up(name: str, bridge: str = "") -> None:
-    """Set a link up, and in the same request put it on `bridge` (if given)."""
-    _change(name, up=True, master=index_of(bridge) if bridge else None)
+    """Set a link up, and in the same request put it on `bridge` (if given); it makes itself no IPv6 address then."""
+    master = index_of(bridge) if bridge else None
+    with Rtnetlink() as kernel:
+        quiet = _quiet(name) if bridge else []
+        kernel.batch([*quiet, netlink.link_request(netlink.RTM_NEWLINK, name=name, up=True, master=master)])
 
 
 def set_hairpin(name: str, *, on: bool = True) -> None:
@@ -215,7 +226,8 @@ def configure(interface: Interface) -> None:
     end of a pair can be in use a little later only (see `settle`).
     """
     index = index_of(interface.name)
-    requests = [netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=interface.mtu, up=True)]
+    requests = [] if any(":" in address for address in interface.addresses) else _quiet(interface.name)
+    requests.append(netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=interface.mtu, up=True))
     requests += [netlink.address_request(netlink.RTM_NEWADDR, index, cidr) for cidr in interface.addresses]
     requests += [netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes]
     with Rtnetlink() as kernel:
@@ -287,6 +299,14 @@ def routes() -> list[Route]:
             destination = f"{socket.inet_ntop(family, target)}/{prefix}" if target else "default"
             found.append(Route(destination, socket.inet_ntop(family, via) if via else ""))
     return found
+
+
+def _quiet(name: str) -> list[Request]:
+    """For links that have no use for IPv6, before they are set up: each would announce itself to every port of the bridge, which
+    is much when many start."""
+    if not os.path.exists("/proc/net/if_inet6"):
+        return []
+    return [netlink.link_request(netlink.RTM_NEWLINK, name=name, extra=netlink.no_ipv6_of_its_own())]
 
 
 def _text(raw: bytes | None) -> str:

@@ -41,10 +41,20 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
 
 # linux/if.h, linux/if_link.h, linux/if_addr.h
 IFF_UP, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x40, 0x10000
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 12, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = (
+    1,
+    3,
+    4,
+    10,
+    12,
+    18,
+    26,
+    28,
+)
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
 IFLA_BRPORT_MODE = 4
+IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
@@ -149,6 +159,11 @@ def new_veth(
     there = _link_body(name=peer, mac=mac, mtu=mtu) + u32(IFLA_NET_NS_FD, netns_fd)
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, there)))
     return link_request(RTM_NEWLINK, flags=NLM_F_CREATE | NLM_F_EXCL, name=host, mtu=mtu, master=master, up=up or None, extra=info)
+
+
+def no_ipv6_of_its_own() -> bytes:
+    """More attributes for a link (not a new one): it makes itself no IPv6 address when it comes up, and so says nothing."""
+    return nested(IFLA_AF_SPEC, nested(socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))))
 
 
 def hairpin_request(index: int, *, on: bool) -> Request:

@@ -85,6 +85,14 @@ def test_a_connection_carries_packets_from_the_start(here: int) -> None:
                 client.connect(("10.0.0.1", 7000))
 
 
+def test_links_without_ipv6_addresses_keep_quiet(here: int, there: int) -> None:
+    links.create_bridge("br0")
+    links.connect("by0", "br0", there, Interface("eth0", "02:42:0a:00:00:02", ["10.0.0.2/24"]))
+    assert "by0" not in links.addresses()
+    sc.setns(there, sc.CLONE_NEWNET)
+    assert links.addresses()["eth0"] == ["10.0.0.2/24"]
+
+
 def test_a_connection_that_fails_leaves_nothing(here: int, there: int) -> None:
     links.create_bridge("br0")
     with pytest.raises(OSError):
