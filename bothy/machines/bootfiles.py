@@ -102,7 +102,11 @@ def _make(paths: Paths, folder: Path) -> BootFiles:
     digest = _digest([chosen.image, *archive.inputs])
     files = {name: elf if elf and name == "vmlinux" else image, "initramfs": archive.data}
     _put(folder, digest, files)
-    inputs = [chosen.image, *archive.inputs, *(place for place in (paths.machines / "kernels", Path("/boot")) if place.is_dir())]
+    inputs = [
+        chosen.image,
+        *archive.inputs,
+        *(place for place in (paths.machines / "kernels", kernel.SHARED, Path("/boot")) if place.is_dir()),
+    ]
     said = {"digest": digest, "version": chosen.version, "kernel": name, "inputs": [[str(p), *_stamp(str(p))] for p in inputs]}
     _write(folder / _CURRENT, json.dumps(said).encode())
     found = current(folder)

@@ -2,6 +2,7 @@
 
     <root>/machines/kernels/<any folder>/boot/vmlinuz-VERSION     as `dpkg -x linux-image-VERSION.deb FOLDER` leaves it
                                         /lib/modules/VERSION/
+    /usr/local/lib/bothy/kernels/<any folder>/…                   the same, for every engine of this host
     /boot/vmlinuz-VERSION, /lib/modules/VERSION                   as an installed kernel package leaves it
 
 Folders of the state root win over the host, newer versions over older ones, and only a kernel that has all the modules a machine
@@ -26,6 +27,7 @@ from bothy.errors import Unavailable, Unsupported
 from bothy.paths import Paths
 
 PACKAGE = "linux-image-amd64"
+SHARED = Path("/usr/local/lib/bothy/kernels")
 
 # What a machine's devices and file systems need, in the order in which the guest loads them (dependencies are put before).
 MODULES = (
@@ -54,25 +56,26 @@ def find(paths: Paths, host: Path = Path("/")) -> Kernel:
         if not lacking:
             return kernel
         rejected.append(f"{kernel.image} lacks {', '.join(lacking)}")
-    folder = paths.machines / "kernels"
-    reason = f": {'; '.join(rejected)}" if rejected else f" in {folder} or {host / 'boot'}"
+    reason = f": {'; '.join(rejected)}" if rejected else f" in {paths.machines / 'kernels'}, {SHARED} or {host / 'boot'}"
     raise Unavailable(
         f"no kernel for machines{reason}",
-        hint=f"install the package {PACKAGE}, or unpack one with: python -m bothy.machines.fetch {folder}",
+        hint=f"install the package {PACKAGE}, or unpack it for machines alone with: python -m bothy.machines.fetch",
     )
 
 
 def _candidates(paths: Paths, host: Path) -> list[Kernel]:
-    own = paths.machines / "kernels"
-    roots = sorted(own.iterdir()) if own.is_dir() else []
     found: list[Kernel] = []
-    for places in (roots, [host]):
-        here = [kernel for root in places for kernel in _kernels_below(root)]
+    for places in (_folders(paths.machines / "kernels"), _folders(host / SHARED.relative_to("/")), [host]):
+        here = [kernel for root in places for kernel in kernels_below(root)]
         found += sorted(here, key=lambda kernel: version_key(kernel.version), reverse=True)
     return found
 
 
-def _kernels_below(root: Path) -> Iterable[Kernel]:
+def _folders(place: Path) -> list[Path]:
+    return sorted(place.iterdir()) if place.is_dir() else []
+
+
+def kernels_below(root: Path) -> Iterable[Kernel]:
     for image in root.glob("boot/vmlinuz-*"):
         version = image.name.removeprefix("vmlinuz-")
         modules = next((d for d in (root / "lib/modules" / version, root / "usr/lib/modules" / version) if d.is_dir()), None)
