@@ -19,7 +19,7 @@ VERBS = {
     "volume create": "volumes", "volume ls": "volumes", "volume rm": "volumes", "volume prune": "volumes",
     "network ls": "networks",
     "machine template ls": "machine", "machine template rm": "machine", "machine template prune": "machine",
-    "system df": "system", "system prune": "system", "info": "system", "version": "system", "events": "events",
+    "system df": "system", "system prune": "system", "system shutdown": "shutdown", "info": "system", "version": "system", "events": "events",
     "completion": "completion",
 }  # fmt: skip
 
