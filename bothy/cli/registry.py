@@ -19,7 +19,8 @@ VERBS = {
     "volume create": "volumes", "volume ls": "volumes", "volume rm": "volumes", "volume prune": "volumes",
     "network ls": "networks",
     "machine template ls": "machine", "machine template rm": "machine", "machine template prune": "machine",
-    "system df": "system", "system prune": "system", "system shutdown": "shutdown", "info": "system", "version": "system", "events": "events",
+    "system df": "system", "system prune": "system", "system shutdown": "shutdown",
+    "info": "system", "version": "system", "events": "events",
     "completion": "completion",
 }  # fmt: skip
 
@@ -53,7 +54,7 @@ SECTIONS = (
     ("Look", ("ps", "logs", "inspect", "top", "stats", "port", "wait", "events")),
     ("Change", ("stop", "restart", "kill", "pause", "unpause", "rename", "rm")),
     ("Images", ("images", "image bootstrap", "import", "load", "save", "tag", "rmi", "image history")),
-    ("Engine", ("info", "version", "system df", "system prune", "completion")),
+    ("Engine", ("info", "version", "system df", "system prune", "system shutdown", "completion")),
     ("Groups", ("container", "image", "volume", "network", "machine template", "system")),
 )
 

@@ -101,6 +101,14 @@ class Attachment:
         self._reads = False
         self._flush()
 
+    def hand_back(self) -> None:
+        """Let go without ending the connection: whoever handed it over still has it, and will say why nothing came of it."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.forget(sock.fileno())
+            sock.close()
+            self._owner.left(self)
+
     def close(self) -> None:
         """Close at once; what is queued is lost."""
         sock, self._sock = self._sock, None
@@ -111,6 +119,14 @@ class Attachment:
         self.queued = 0
         _close_gently(sock)
         self._owner.left(self)
+
+    def release(self) -> None:
+        """Let go of the connection as it is: who else holds it has something to say there."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.forget(sock.fileno())
+            sock.close()
+            self._owner.left(self)
 
     def _event(self, events: int) -> None:
         if events & OUT:

@@ -81,11 +81,14 @@ class Session:
             if not self._pending:
                 client.allow_input()
 
-    def abandon(self) -> None:
-        """There will be no program: let go of the clients."""
+    def abandon(self, *, told_elsewhere: bool = False) -> None:
+        """There will be no program: let go of the clients; the daemon may tell them why (`told_elsewhere`)."""
         self.over = True
         for client in list(self._clients):
-            client.finish()
+            if told_elsewhere:
+                client.release()
+            else:
+                client.finish()
 
     @property
     def empty(self) -> bool:
