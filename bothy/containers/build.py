@@ -254,13 +254,19 @@ class Builder:
         mounts.set_attributes(self.root, attr_set=syscalls.MOUNT_ATTR_RDONLY)
 
     def _sysctl(self, sysctl: Sysctl) -> None:
-        """By the host's /proc/sys, which shows the namespaces of who looks."""
+        """By the host's /proc/sys, which shows the namespaces of who looks. Those of ipc belong to the container's root, and no
+        capability opens them: be that for a moment."""
         path = sysctl.name if "/" in sysctl.name else sysctl.name.replace(".", "/")
-        fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
+        os.seteuid(self._id_base)
         try:
-            os.write(fd, sysctl.value.encode())
+            fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, sysctl.value.encode())
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
+            os.seteuid(0)
+            syscalls.setfsids(self._id_base, self._id_base)
 
     # Places
 

@@ -129,6 +129,7 @@ def _change_credentials(sets: Capabilities | None, identity: Identity) -> None:
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # other ids reset it, to what fs.suid_dumpable says
     capabilities.clear_ambient()
     capabilities.capset(effective & permitted, permitted, inheritable)
 

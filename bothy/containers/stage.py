@@ -203,11 +203,17 @@ def _enter_userns(plan: ContainerPlan, sandbox: Sandbox) -> None:
     if sandbox.userns >= 0:
         namespaces.join(sandbox.userns, "user")
         flags |= syscalls.CLONE_NEWNS
-        os.setgroups([])
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        _be_root()
     if flags:
         syscalls.unshare(flags)
+
+
+def _be_root() -> None:
+    """The ids of root in the user namespace that was just joined. Other ids reset the dumpable flag, to fs.suid_dumpable."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 def finish(child: Child, plan: Process, identity: Identity, program: bytes, *, init: bool = False) -> NoReturn:
@@ -263,9 +269,7 @@ def joined(
         child.stage = "namespace"
         syscalls.setns(pidfd, kinds)
         if kinds & syscalls.CLONE_NEWUSER:
-            os.setgroups([])
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+            _be_root()
         child.stage = "streams"
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) if min(stdio) < 0 and slave < 0 else -1
         child.report(master)

@@ -11,20 +11,17 @@ import os
 import select
 import signal
 import socket
-import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from bothy.containers import stage
-from bothy.containers.cgroups import files
 from bothy.containers.cgroups.hierarchies import Hierarchies, of_this_host
 from bothy.containers.model import ContainerPlan
+from bothy.containers.running import Running
 from bothy.containers.sandbox import Sandbox
 from bothy.errors import StageError
 from bothy.linux import channel, links, namespaces, syscalls
-from bothy.oci.runtime import Process, Resources
-
-_CLEANUP_SECONDS = 10.0
+from bothy.oci.runtime import Process
 
 
 @dataclass(frozen=True)
@@ -53,32 +50,35 @@ class Started:
     warnings: tuple[str, ...] = ()
 
 
-class Container:
-    """A container of which the calling process is the parent.
+class Container(Running):
+    """A container of which the calling process is the parent, or with `sibling` the calling process's parent: what is started is
+    then born as its child (CLONE_PARENT), so that a helper process can do the starting.
 
     The constructor only takes its arguments. Order of calls: start once, then anything, then cleanup once (also after a failed
     start). The sandbox is the container's from here on: it closes it. `hierarchies`: the control groups to use, this host's
     if None.
     """
 
-    def __init__(self, plan: ContainerPlan, sandbox: Sandbox, hierarchies: Hierarchies | None = None) -> None:
+    def __init__(
+        self, plan: ContainerPlan, sandbox: Sandbox | None, hierarchies: Hierarchies | None = None, *, sibling: bool = False
+    ) -> None:
+        kinds = _kinds(plan)
+        cgroup = (hierarchies or of_this_host()).at(plan.cgroup)
+        super().__init__(cgroup, 0, -1, own_network=bool(kinds & syscalls.CLONE_NEWNET))
         self._plan = plan
-        self._sandbox: Sandbox | None = sandbox
-        self._cgroup = (hierarchies or of_this_host()).at(plan.cgroup)
-        self._pid = 0
-        self._pidfd = -1
-        self._frozen = False
-        self._kinds = _kinds(plan, sandbox)
+        self._sandbox = sandbox
+        self._kinds = kinds
+        self._sibling = sibling
 
-    @property
-    def pid(self) -> int:
-        """The init's pid as the keeper sees it, 0 before the start."""
-        return self._pid
-
-    @property
-    def pidfd(self) -> int:
-        """The init's pidfd, -1 before the start. Owned by this object, closed by cleanup."""
-        return self._pidfd
+    @classmethod
+    def of_init(cls, plan: ContainerPlan, pid: int, pidfd: int) -> Container:
+        """The running container of that init, seen by a helper process that is going to start one more program in it for its
+        parent. The calling process's children are born in the container from here on."""
+        container = cls(plan, None, sibling=True)
+        container._pid, container._pidfd = pid, pidfd
+        if _own_pids(plan):
+            syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
+        return container
 
     def start(self, stdio: Stdio) -> Started:
         """Make cgroups, namespaces and mounts, and run the program of the plan; returns when it has been exec'ed.
@@ -92,7 +92,7 @@ class Container:
         streams = (stdio.stdin, stdio.stdout, stdio.stderr)
         try:
             self._cgroup.create(plan.spec.linux.resources)
-            if any(namespace.type == "pid" and not namespace.path for namespace in plan.spec.linux.namespaces):
+            if _own_pids(plan):
                 syscalls.unshare(syscalls.CLONE_NEWPID)
             started = self._spawn(
                 lambda sock: stage.init(plan, sandbox, self._cgroup, sock, streams),
@@ -142,69 +142,9 @@ class Container:
             message = "the container does not run" if gone else exc.strerror or str(exc)
             raise StageError("fork", message, errno=exc.errno or 0) from exc
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the init. Raises ProcessLookupError when it is gone."""
-        if self._pidfd < 0:
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        signal.pidfd_send_signal(self._pidfd, number)
-
-    def kill(self) -> None:
-        """SIGKILL every process of the container (and thaw it, so that they die)."""
-        if self._pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self._cgroup.kill()
-        self._frozen = False
-
-    def pause(self) -> None:
-        """Freeze every process; returns when all are frozen. Raises StageError (and they run on)."""
-        self._cgroup.freeze()
-        self._frozen = True
-
-    def resume(self) -> None:
-        """Thaw every process."""
-        self._cgroup.thaw()
-        self._frozen = False
-
-    def pids(self) -> list[int]:
-        """Every process of the container, as the host sees them."""
-        return self._cgroup.pids()
-
-    def stats(self) -> dict[str, Any]:
-        """`cpu_stats`, `memory_stats`, `pids_stats`, `blkio_stats` and `networks` in the shapes of the Docker Engine API."""
-        stats = self._cgroup.stats()
-        stats["cpu_stats"]["online_cpus"] = os.cpu_count() or 1
-        stats["cpu_stats"]["system_cpu_usage"] = _system_usage()
-        memory = stats["memory_stats"]
-        memory["limit"] = memory["limit"] or _total_memory()
-        own_network = self._kinds & syscalls.CLONE_NEWNET
-        stats["networks"] = _networks(files.read(f"/proc/{self._pid}/net", "dev")) if self._pid and own_network else {}
-        return stats
-
-    def update(self, resources: Resources) -> None:
-        """Set the limits that are given, leave the others. Raises StageError naming the one that the kernel refused."""
-        try:
-            self._cgroup.update(resources)
-        except OSError as exc:
-            raise StageError("cgroup", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
-
-    def oom_count(self) -> int:
-        """How many processes the kernel has killed in this container for want of memory. Valid until cleanup."""
-        return self._cgroup.oom_count()
-
     def cleanup(self) -> None:
         """Kill what still runs, remove the cgroups, close fds. Idempotent. Reaps no children (the keeper does)."""
-        if not self._cgroup.remove():
-            self._cgroup.kill()
-            end, pause = time.monotonic() + _CLEANUP_SECONDS, 0.0005
-            while not self._cgroup.remove() and time.monotonic() < end:
-                time.sleep(pause)  # the kernel tells nobody when a killed process has left a v1 cgroup
-                pause = min(pause * 2, 0.05)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        super().cleanup()
         if self._sandbox is not None:
             self._sandbox.close()
             self._sandbox = None
@@ -226,7 +166,8 @@ class Container:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             fork_fd = self._cgroup.fork_fd()
-            pid = syscalls.fork_into_cgroup(fork_fd) if fork_fd >= 0 else os.fork()
+            plain = fork_fd < 0 and not self._sibling
+            pid = os.fork() if plain else syscalls.fork_into_cgroup(fork_fd, sibling=self._sibling)
         except BaseException:
             ours.close()
             theirs.close()
@@ -246,8 +187,11 @@ class Container:
             master, master_given = -1, master
             return Started(pid, pidfd_given, master_given, tuple(warnings))
         except BaseException:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            os.kill(pid, signal.SIGKILL)  # not reaped yet, so this is still its pid
+            if self._sibling:
+                _ended(pidfd, wait=True)
+            else:
+                os.waitpid(pid, 0)
             raise
         finally:
             ours.close()
@@ -280,40 +224,20 @@ def _await_exec(sock: socket.socket) -> tuple[int, list[str]]:
     return master, warnings
 
 
-def _kinds(plan: ContainerPlan, sandbox: Sandbox) -> int:
+def _own_pids(plan: ContainerPlan) -> bool:
+    return any(namespace.type == "pid" and not namespace.path for namespace in plan.spec.linux.namespaces)
+
+
+def _kinds(plan: ContainerPlan) -> int:
     """The flags of the namespaces that another program has to join to be in the container; pid they have by birth."""
     listed = {namespace.type for namespace in plan.spec.linux.namespaces} - {"pid", "user", "time"}
     kinds = syscalls.CLONE_NEWNS
     for kind in listed:
         kinds |= namespaces.KINDS[kind][0]
-    return kinds | (syscalls.CLONE_NEWUSER if sandbox.userns >= 0 else 0)
+    return kinds | (syscalls.CLONE_NEWUSER if plan.id_base else 0)
 
 
-def _ended(pidfd: int) -> bool:
+def _ended(pidfd: int, *, wait: bool = False) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _system_usage() -> int:
-    """All processors' busy and idle time together, in nanoseconds, as Docker tells it."""
-    line = files.read("/proc", "stat").split("\n", 1)[0].split()[1:9]
-    return sum(map(int, line)) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-
-
-def _total_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _networks(text: str) -> dict[str, dict[str, int]]:
-    """The counters of /proc/<pid>/net/dev by interface, without the loopback."""
-    found = {}
-    for line in text.splitlines()[2:]:
-        name, _, rest = line.partition(":")
-        n = [int(word) for word in rest.split()]
-        if name.strip() != "lo" and len(n) >= 12:
-            found[name.strip()] = {
-                "rx_bytes": n[0], "rx_packets": n[1], "rx_errors": n[2], "rx_dropped": n[3],
-                "tx_bytes": n[8], "tx_packets": n[9], "tx_errors": n[10], "tx_dropped": n[11],
-            }  # fmt: skip
-    return found
+    return bool(poll.poll(None if wait else 0))
