@@ -129,7 +129,7 @@ class Response:
         self.headers = headers
         self._client = client
         self._wire = wire
-        self._bare = bare or status in (204, 304)
+        self._bare = bare or status in (204, 304) or headers.get("content-length") == "0"
         if self._bare:
             self._done()
 
@@ -144,8 +144,9 @@ class Response:
         return self._wire.sock.fileno()
 
     def close(self) -> None:
-        """Let go of an answer that is not read to its end."""
-        self._wire.sock.close()
+        """Let go of an answer that is not read to its end. One without a body is at its end: its connection is kept."""
+        if not self._bare:
+            self._wire.sock.close()
 
     def chunks(self) -> Iterator[bytes]:
         """The body in pieces, as they come. Left before its end, the connection is closed."""

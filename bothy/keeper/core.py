@@ -12,7 +12,6 @@ from __future__ import annotations
 import enum
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -26,6 +25,7 @@ from bothy.keeper.loop import Loop
 from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan
 from bothy.keeper.sessions import Session
 from bothy.keeper.workload import Process, Workload
+from bothy.linux import channel
 from bothy.oci.runtime import Resources
 
 SPEC = "spec.json"
@@ -41,7 +41,7 @@ class State(enum.Enum):
 class Keeper:
     """The core: requests in, events out. `folder` is the keeper's own, below the run folder."""
 
-    def __init__(self, loop: Loop, plan: KeeperPlan, folder: str, control: socket.socket | None, wall: Workload) -> None:
+    def __init__(self, loop: Loop, plan: KeeperPlan, folder: str, control: channel.Socket | None, wall: Workload) -> None:
         self._loop = loop
         self._plan = plan
         self._folder = folder
@@ -133,8 +133,8 @@ class Keeper:
         def started(outcome: Process | BaseException) -> None:
             if isinstance(outcome, BaseException):
                 self._execs.pop(plan.id, None)
+                session.abandon(told_elsewhere=True)
                 request.fail(outcome)
-                session.abandon()
                 return
             box = plan.process.console_size
             if box is not None:

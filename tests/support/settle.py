@@ -116,8 +116,9 @@ def _elements(table: str) -> tuple[str, ...]:
 
 
 def _cgroups(scope: str) -> set[str]:
-    root = Path("/sys/fs/cgroup")
-    return {str(path) for parent in root.glob(f"**/{scope}") for path in parent.rglob("*") if path.is_dir()}
+    # os.walk, for other engines' cgroups may vanish while we look, which pathlib does not forgive.
+    folders = (folder for folder, _, _ in os.walk("/sys/fs/cgroup"))
+    return {folder for folder in folders if f"/{scope}/" in folder}
 
 
 def _files(paths: Paths) -> list[str]:

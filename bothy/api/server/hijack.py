@@ -12,9 +12,11 @@ Source: Docker Engine API, ContainerAttach, "Hijacking".
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from bothy.api import frames
+from bothy.api.server import errors
 from bothy.errors import BothyError, Invalid
 from bothy.keeper.model import Client
 
@@ -79,9 +81,17 @@ class Spare:
         os.close(self._fd)
 
     def tell(self, exc: BothyError) -> None:
-        """The failure as the stream's last words, on stderr; where the client takes no more they are dropped."""
-        words = str(exc).encode() + b"\r\n"
-        try:
-            os.write(self._fd, words if self._tty else frames.encode(frames.STDERR, words))
-        except OSError:
-            pass
+        """The failure as the stream's last words, on stderr; where the client takes no more they are dropped.
+
+        What the client has sent is read first: the kernel resets a connection that is closed with unread input.
+        """
+        words = errors.text_of(exc).encode() + b"\r\n"
+        with socket.socket(fileno=os.dup(self._fd)) as sock:
+            try:
+                sock.setblocking(False)
+                sock.send(words if self._tty else frames.encode(frames.STDERR, words))
+                sock.shutdown(socket.SHUT_WR)
+                while sock.recv(65536):
+                    pass
+            except OSError:
+                pass

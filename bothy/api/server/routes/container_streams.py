@@ -94,7 +94,7 @@ async def wait(call: Call) -> StreamResponse:
         await stream.begin()
         ended = await exited
         answer: dict[str, object] = {"StatusCode": ended.code}
-        if ended.error:
+        if ended.error and ended.started:  # a start that failed was told to who asked for it
             answer["Error"] = {"Message": ended.error}
         await stream.line(answer)
     except BothyError as exc:

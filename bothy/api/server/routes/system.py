@@ -68,6 +68,11 @@ async def plugins(call: Call) -> StreamResponse:
     return replies.reply([])
 
 
+async def no_cache(call: Call) -> StreamResponse:
+    """Nothing is built here, so there is nothing to prune (`docker system prune` asks for it)."""
+    return replies.reply({"CachesDeleted": [], "SpaceReclaimed": 0})
+
+
 async def no_swarm(call: Call) -> StreamResponse:
     return replies.message(503, "This node is not a swarm manager. bothy is one engine on one machine.")
 

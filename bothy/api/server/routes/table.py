@@ -71,14 +71,14 @@ IMAGES = [
     Route("DELETE", "/images/{name:path}", images.remove),
     Route("GET", "/distribution/{name:path}/json", unsupported("asking a registry for an image")),
     Route("POST", "/build", _BUILD),
-    Route("POST", "/build/prune", _BUILD),
+    Route("POST", "/build/prune", system.no_cache),
 ]
 
 NETWORKS = [
     Route("GET", "/networks", networks.listing),
     Route("GET", "/networks/{id}", networks.inspect),
     Route("POST", "/networks/create", unsupported("making networks", "use bridge, host or none")),
-    Route("POST", "/networks/prune", unsupported("making networks")),
+    Route("POST", "/networks/prune", networks.prune),
     Route("POST", "/networks/{id}/connect", unsupported("connecting a running container", "choose its network with --network")),
     Route("POST", "/networks/{id}/disconnect", unsupported("disconnecting a running container")),
     Route("DELETE", "/networks/{id}", unsupported("removing the built-in networks")),
