@@ -57,7 +57,7 @@ def command(suite: str, target: str, entries: Sequence[aptsources.Entry], includ
     """mmdebstrap's command line. `options` is a file of apt options that hold while the image is made, and are not left in it."""
     hooks = [f'rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/{name}"' for name in ("resolv.conf", "hostname")]
     return [
-        "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar", "--skip=output/mknod",
+        "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar", "--skip=output/dev",
         *(["--include=" + ",".join(include)] if include else []),
         f"--aptopt={options}",
         *[f"--customize-hook={hook}" for hook in hooks],
@@ -88,7 +88,15 @@ def write_rootfs(folder: Path, suite: str, include: Sequence[str], progress: Cal
     ]  # fmt: skip
     argv = confined + command(suite, str(target), entries, include, str(options))
     _run(argv, {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}, f"debian:{suite}", progress)
+    _add_dev(folder, target)
     return target
+
+
+def _add_dev(folder: Path, tar: Path) -> None:
+    """Put an empty /dev into the tar: mmdebstrap gives one with device nodes or none."""
+    (folder / "dev").mkdir(mode=0o755)
+    argv = ["tar", "--append", "--file", str(tar), "--directory", str(folder), "--owner=0", "--group=0", "--no-recursion", "./dev"]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
 
 
 def _run(argv: list[str], environ: dict[str, str], what: str, progress: Callable[[str], None]) -> None:

@@ -114,8 +114,28 @@ class _Gunzip:
                 return data
 
 
+_BAD_DATA = (cast(type[Exception], isal_zlib.error), zstandard.ZstdError, lzma.LZMAError, EOFError, ValueError)
+
+
+class _Checked:
+    """Reads from a decoder whose complaints become Damaged."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._source.read(size)
+        except _BAD_DATA as exc:
+            raise Damaged(f"compressed data is damaged: {exc}") from None
+
+
 def decompressed(section: Section) -> Readable:
-    """What the section holds, decompressed if its first bytes say that it is compressed."""
+    """What the section holds, decompressed if its first bytes say that it is compressed. Reading it raises Damaged."""
+    return _Checked(_decoder(section))
+
+
+def _decoder(section: Section) -> Readable:
     magic = section.peek(6)
     if magic.startswith(GZIP_MAGIC):
         return _Gunzip(section)
@@ -127,9 +147,6 @@ def decompressed(section: Section) -> Readable:
     if magic.startswith(BZIP2_MAGIC):
         return cast(Readable, bz2.BZ2File(cast(BinaryIO, section)))
     return section
-
-
-_BAD_DATA = (cast(type[Exception], isal_zlib.error), zstandard.ZstdError, lzma.LZMAError, EOFError, ValueError)
 
 
 class Stream:
@@ -157,8 +174,6 @@ class Stream:
                 self._queue.put(data)
             self._section.drain()
             self._queue.put(b"")
-        except _BAD_DATA as exc:
-            self._queue.put(Damaged(f"compressed data is damaged: {exc}"))
         except BaseException as exc:
             self._queue.put(exc)
 
