@@ -101,14 +101,6 @@ class Attachment:
         self._reads = False
         self._flush()
 
-    def hand_back(self) -> None:
-        """Let go without ending the connection: whoever handed it over still has it, and will say why nothing came of it."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            self._loop.forget(sock.fileno())
-            sock.close()
-            self._owner.left(self)
-
     def close(self) -> None:
         """Close at once; what is queued is lost."""
         sock, self._sock = self._sock, None

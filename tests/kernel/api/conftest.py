@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bothy.api.client import Client
-from tests.support.engine import TestEngine
+from tests.support.engine import TestEngine, await_
 from tests.support.settle import assert_settled, become_subreaper, snapshot
 
 
@@ -34,11 +35,25 @@ def engine() -> Iterator[TestEngine]:
 @pytest.fixture
 def settled(engine: TestEngine) -> Iterator[TestEngine]:
     """The engine; what a test leaves behind is removed, and then there must be nothing more than before it."""
+    await_pool(engine)
     before = snapshot(engine)
     yield engine
     if left := engine("ps", "-aq", "--no-trunc").out.split():
         engine("rm", "-f", "-v", *left).ok()
     assert_settled(engine, before)
+
+
+def await_pool(engine: TestEngine) -> None:
+    """Until the spawner has made its sandboxes (it does so in idle time): their descriptors are no leak."""
+    last = [0, 0]
+
+    def steady() -> bool:
+        time.sleep(0.02)
+        count = snapshot(engine).spawner_fds
+        last[:] = [count, last[1] + 1 if count == last[0] else 0]
+        return count > 0 and last[1] >= 3
+
+    await_(steady, "the pool of sandboxes to fill")
 
 
 @pytest.fixture
