@@ -139,7 +139,15 @@ def first_machine(bench: Bench) -> None:
     """The first `--vm` run ever: no template, no machine disk."""
     took = []
     for _ in range(3):
-        quiet([bench.bothy.command, "machine", "template", "prune", "-f"])
+        quiet(
+            [
+                bench.bothy.command,
+                "machine",
+                "template",
+                "rm",
+                *output([bench.bothy.command, "machine", "template", "ls", "-q"]).split(),
+            ]
+        )
         for disk in (bench.bothy.root / "images" / "disks").iterdir():
             disk.unlink()
         took.append(timed(bench.bothy.run("--rm", "--vm")) / 1e3)

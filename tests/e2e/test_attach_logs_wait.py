@@ -8,10 +8,22 @@ from tests.e2e.conftest import Walled
 from tests.support.engine import await_
 
 
+def converse(bothy: Walled, name: str, said: bytes) -> tuple[int, bytes]:
+    """Attach, say something, and listen until the end: exit code and stdout. The input stays open: its end would end the attachment."""
+    process = bothy.engine.popen("attach", name, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(said)
+    process.stdin.flush()
+    heard = process.stdout.read()
+    process.stdin.close()
+    process.stdout.close()
+    return process.wait(60), heard
+
+
 def test_attach_follows_to_the_end(bothy: Walled) -> None:
     bothy("run", "-d", "-i", "--name", "t-att", "busybox", "sh", "-c", "read x; echo got $x; exit 4").ok()
-    done = bothy("attach", "t-att", stdin="word\n")
-    assert (done.code, done.out) == (4, "got word\n")
+    assert converse(bothy, "t-att", b"word\n") == (4, b"got word\n")
     bothy("rm", "t-att").ok()
 
 
@@ -22,7 +34,7 @@ def test_two_clients_see_the_same(bothy: Walled) -> None:
         lambda: "attach" in bothy("events", "--since", "60s", "--until", "0s", "--filter", "container=t-two").out,
         "the attach event",
     )
-    assert bothy("attach", "t-two", stdin="a\nb\n").ok().out == "line\n"
+    assert converse(bothy, "t-two", b"a\nb\n") == (0, b"line\n")
     assert watching.stdout
     assert watching.stdout.read() == b"line\n"
     watching.stdout.close()
@@ -53,7 +65,7 @@ def test_logs_follow_until_the_end(bothy: Walled) -> None:
     follow = bothy.engine.popen("logs", "-f", "t-follow", stdout=subprocess.PIPE)
     assert follow.stdout
     assert follow.stdout.readline() == b"first\n"
-    bothy("attach", "t-follow", stdin="second\n").ok()
+    assert converse(bothy, "t-follow", b"second\n")[0] == 0
     assert follow.stdout.read() == b"second\n"
     follow.stdout.close()
     assert follow.wait(60) == 0

@@ -50,8 +50,9 @@ def test_an_exit_while_the_daemon_is_dead_is_told(bothy: Walled) -> None:
     for victim in ("bothy-spawner", "bothyd"):
         kill9(bothy.engine.pid_of(victim))
     attached.stdin.write(b"go\n")
-    attached.stdin.close()
+    attached.stdin.flush()
     assert attached.stdout.read() == b"bye\n"
+    attached.stdin.close()
     attached.stdout.close()
     attached.wait(30)
     await_(lambda: bothy.engine.inspect("t-exit")["State"]["Status"] == "exited", "the exit to be recorded")

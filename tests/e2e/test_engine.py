@@ -39,7 +39,9 @@ def test_info_version_df(settled: TestEngine) -> None:
     assert "vm" in info["Runtimes"]
     text = settled("info").ok().out
     assert "Accelerator" in text
-    assert settled("version").ok().out.count("Version") >= 2
+    version = settled("version").ok().out
+    assert "Client" in version
+    assert "Server" in version
     assert "Images" in settled("system", "df").ok().out
 
 
@@ -60,10 +62,11 @@ def test_prune_removes_the_stopped(settled: TestEngine) -> None:
     settled("rm", "-f", "t-running").ok()
 
 
-def test_templates_are_listed_and_rebuilt(settled: TestEngine) -> None:
+@pytest.mark.qemu
+def test_templates_are_listed_and_rebuilt(settled: TestEngine, machines: None) -> None:
     rows = [json.loads(line) for line in settled("machine", "template", "ls", "--format", "json").ok().out.splitlines()]
     assert rows
-    settled("machine", "template", "prune", "-f").ok()
+    settled("machine", "template", "rm", *settled("machine", "template", "ls", "-q").out.split()).ok()
     assert settled("machine", "template", "ls", "-q").ok().out == ""
     done = settled("run", "--rm", "--vm", "busybox", "echo", "again")
     assert done.ok().out == "again\n"
@@ -104,7 +107,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(another: Callable[..., TestEngin
                 pass
         done = engine("run", "--rm", "busybox", "true")
         assert done.code == 125
-        assert "no space" in done.err.lower()
+        assert "full" in done.err or "no space" in done.err.lower()
         assert "Traceback" not in done.err
         (tmp_path / "filler").unlink()
         engine("run", "--rm", "busybox", "true").ok()

@@ -85,10 +85,16 @@ def test_a_random_port_and_a_range(bothy: Walled) -> None:
     bothy("rm", "-f", "t-rand", "t-range").ok()
 
 
-def test_udp(bothy: Walled) -> None:
+UDP_ECHO = """
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die;
+while (defined $s->recv(my $data, 1500)) { $s->send($data) }
+"""
+
+
+def test_udp(bothy: Walled, debian: str) -> None:
     port = free_port()
-    script = "udpsvd -E 0.0.0.0 53 cat"
-    bothy("run", "-d", "--name", "t-udp", "-p", f"127.0.0.1:{port}:53/udp", "busybox", "sh", "-c", script).ok()
+    bothy("run", "-d", "--name", "t-udp", "-p", f"127.0.0.1:{port}:53/udp", debian, "perl", "-e", UDP_ECHO).ok()
 
     def echoed() -> bool:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bothy.containers.model import ContainerPlan, Rootfs
 from bothy.jsonable import PLAIN
-from bothy.keeper import main, processes, top
+from bothy.keeper import container, main, processes, top
 from bothy.keeper import workload as wall
 from bothy.keeper.core import Keeper
 from bothy.keeper.loop import Loop
@@ -225,8 +225,9 @@ class Harness:
 
     def _be_keeper(self, plan: KeeperPlan, control: socket.socket, make: Callable[..., wall.Workload]) -> None:
         try:
-            for signum in (signal.SIGCHLD,):
-                signal.signal(signum, signal.SIG_DFL)
+            main.catch_signals()
+            main.become()
+            container.adopt_orphans()
             loop = Loop()
             assert plan.container is not None
             wall_ = make(loop, plan.container.spec.process, stdin=plan.stdin)

@@ -56,8 +56,8 @@ def snapshot(engine: TestEngine) -> Snapshot:
     processes = engine.processes()
     return Snapshot(
         processes=tuple(sorted(processes.values())),
-        mounts=tuple(sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())),
-        links=tuple(sorted(os.listdir("/sys/class/net"))),
+        mounts=tuple(sorted(_mounts())),
+        links=tuple(sorted(_links(paths.key))),
         rules=_elements(paths.scope),
         cgroups=tuple(sorted(_cgroups(paths.scope))),
         files=tuple(sorted(_files(paths))),
@@ -98,6 +98,24 @@ def _extra(old: tuple[str, ...], new: tuple[str, ...]) -> list[str]:
         if name in rest:
             rest.remove(name)
     return rest
+
+
+def _mounts() -> list[str]:
+    """Mount points, but for the one that ip-netns(8) makes the first time that it is used on a host."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if not point.startswith("/run/netns")]
+
+
+def _links(key: str) -> list[str]:
+    """Interfaces of this engine: its bridge, what is on it, and links of workloads that are on no bridge at all."""
+    bridge = f"by{key}0" if key else "bothy0"
+    found = []
+    for name in os.listdir("/sys/class/net"):
+        master = Path("/sys/class/net", name, "master")
+        owner = master.readlink().name if master.is_symlink() else ""
+        if bridge in (name, owner) or (not owner and name.startswith("by") and len(name) >= 14):
+            found.append(name)
+    return found
 
 
 def _elements(table: str) -> tuple[str, ...]:
