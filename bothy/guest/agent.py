@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,22 +33,23 @@ from bothy.keeper import top
 from bothy.keeper.loop import Loop
 from bothy.keeper.processes import ChildProcess
 from bothy.linux import syscalls
-from bothy.linux.links import Interface, Route
 from bothy.machines import wire
 from bothy.oci import runtime as oci
 
 MAIN = 0
+_KILLED = 128 + signal.SIGKILL
 
 
 class Agent:
     """All that the keeper can ask for."""
 
-    def __init__(self, loop: Loop, port_fd: int, trees: early.Trees) -> None:
+    def __init__(self, loop: Loop, port_fd: int, kit: early.Kit) -> None:
         self._loop = loop
-        self._trees = trees
+        self._kit = kit
         self._stem: programs.Stem | None = None
         self._sessions: dict[int, Session] = {}
         self._ephemeral = False
+        self._oom = 0
         self._port = Port(loop, port_fd, self._frame, self._room)
 
     def ready(self) -> None:
@@ -58,7 +60,7 @@ class Agent:
         gc.freeze()
         self._stem = programs.Stem()
         early.empty()
-        self._port.say(event="ready")
+        self._port.say(event="ready", nic=early.nic_index())
 
     def _frame(self, frame: wire.Frame) -> None:
         if frame.kind == wire.MESSAGE:
@@ -87,7 +89,7 @@ class Agent:
 
     def _boot(self, message: dict[str, Any]) -> dict[str, Any]:
         self._ephemeral = bool(message.get("ephemeral"))
-        late.set_up(message, self._trees)
+        late.set_up(message, self._kit)
         return self._run(MAIN, message)
 
     def _exec(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class Agent:
 
     def _run(self, number: int, message: dict[str, Any]) -> dict[str, Any]:
         stem, self._stem = self._stem, None
-        pid, streams = programs.start(message["process"], stdin=bool(message.get("stdin")), stem=stem)
+        pid, streams = programs.start(message, stem=stem)
         session = self._sessions[number] = Session(self._port, number, self._exited)
         session.process = ChildProcess(self._loop, session, pid, streams)
         return {"pid": pid}
@@ -104,7 +106,9 @@ class Agent:
         del self._sessions[session.number]
         if session.number == MAIN and not self._ephemeral:
             os.sync()
-        self._port.say(event="exit", process=session.number, code=code, oom=measure.oom_kills())
+        if code == _KILLED:
+            self._oom = measure.oom_kills()
+        self._port.say(event="exit", process=session.number, code=code, oom=self._oom)
 
     def _signal(self, message: dict[str, Any]) -> None:
         session = self._sessions.get(int(message["process"]))
@@ -147,9 +151,7 @@ def warm() -> None:
         capabilities=oci.Capabilities(bounding=["CAP_CHOWN"]),
         rlimits=[oci.Rlimit("RLIMIT_NOFILE", 1, 1)],
     )
-    interface = Interface("eth0", "02:00:00:00:00:01", ["10.0.0.2/8"], [Route("default", "10.0.0.1")])
-    for value in (process, interface):
-        PLAIN.from_data(type(value), PLAIN.to_data(value))
+    PLAIN.from_data(oci.Process, PLAIN.to_data(process))
     wire.message_of(wire.Decoder().feed(wire.encode_message({"op": "", "nested": [1.5, None, True]}))[0])
 
 
@@ -159,8 +161,8 @@ def main() -> None:
         syscalls.set_name("bothy-agent")
         os.environ.clear()
         loop = Loop()
-        trees = early.prepare()
-        Agent(loop, early.open_port(), trees).ready()
+        kit = early.prepare()
+        Agent(loop, early.open_port(), kit).ready()
         loop.run()
     except BaseException:
         traceback.print_exc()

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 from dataclasses import dataclass
 
-from bothy.linux import links, mounts
+from bothy.linux import links, mounts, netlink
 from bothy.linux import syscalls as sc
 
 PORT = "bothy"
 SCRATCH = "/disk/scratch"
+UPPER, WORK = f"{SCRATCH}/upper", f"{SCRATCH}/work"
 LOWER = "/disk/lower"
 ROOT = "/disk/root"
 HOST = "/host"
@@ -28,16 +30,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Trees:
-    """Detached mounts by descriptor, to be attached at /proc, /sys and /dev of the clone's root."""
+class Kit:
+    """Detached mounts by descriptor, to be attached at /proc, /sys and /dev of the clone's root; an rtnetlink socket."""
 
     proc: int
     sys: int
     dev: int
+    netlink: socket.socket
 
 
-def prepare() -> Trees:
-    """Mount the basics, load the modules, mount the scratch disk. Raises OSError."""
+def prepare() -> Kit:
+    """Mount the basics, load the modules, mount the scratch disk, set the network card up. Raises OSError."""
     sc.mount("dev", "/dev", "devtmpfs", sc.MS_NOSUID, "mode=755")
     sc.mount("proc", "/proc", "proc", _NOSUID_NODEV_NOEXEC)
     sc.mount("sys", "/sys", "sysfs", _NOSUID_NODEV_NOEXEC)
@@ -47,12 +50,26 @@ def prepare() -> Trees:
     _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
     _write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")
     links.loopback_up()
+    links.set_up("eth0")
     for folder in (SCRATCH, LOWER, ROOT):
         os.makedirs(folder)
     sc.mount(scratch_device(), SCRATCH, "ext4", 0, SCRATCH_OPTIONS)
-    for folder in ("upper", "work"):
-        os.mkdir(f"{SCRATCH}/{folder}")
-    return Trees(*(mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev")))
+    for folder in (UPPER, WORK):
+        os.mkdir(folder)
+    proc, sys, dev = (mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev"))
+    return Kit(proc, sys, dev, _netlink())
+
+
+def _netlink() -> socket.socket:
+    """A socket for rtnetlink whose errors do not repeat the request."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.NETLINK_ROUTE)
+    sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)
+    return sock
+
+
+def nic_index() -> int:
+    """The kernel's number of the network card."""
+    return socket.if_nametoindex("eth0")
 
 
 def root_device() -> str:

@@ -46,6 +46,7 @@ class Stem:
 
 def _wait(orders: socket.socket) -> NoReturn:
     """The stem's life."""
+    _detach()
     text, fds, _, _ = socket.recv_fds(orders, 65536, 8)
     while piece := orders.recv(65536):
         text += piece
@@ -53,12 +54,15 @@ def _wait(orders: socket.socket) -> NoReturn:
     _run(text, fds)
 
 
-def start(process: dict[str, Any], *, stdin: bool, stem: Stem | None) -> tuple[int, processes.Streams]:
-    """Run a program (`process` as in the OCI spec) in the current root; returns its pid and our ends of its streams.
+def start(order: dict[str, Any], *, stem: Stem | None) -> tuple[int, processes.Streams]:
+    """Run a program in the current root; returns its pid and our ends of its streams.
+
+    `order`: `process`, the JSON text of a process of the OCI spec, which only the child reads; and what we have to know of it:
+    `terminal`, with its `size` (height and width), or whether there is a `stdin`.
 
     Raises StageError or OSError; nothing is left then but a zombie for the loop to reap.
     """
-    wants_terminal = bool(process.get("terminal"))
+    wants_terminal = bool(order["terminal"])
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     status, its_status = os.pipe2(os.O_CLOEXEC)
     ends: tuple[int, ...] = ()
@@ -66,9 +70,9 @@ def start(process: dict[str, Any], *, stdin: bool, stem: Stem | None) -> tuple[i
         master, slave = terminal.open_pty(root)
         streams, ends = processes.terminal(master), (slave,)
     else:
-        streams, ends = processes.pipes(stdin=stdin)
+        streams, ends = processes.pipes(stdin=bool(order["stdin"]))
     try:
-        pid = _launch(json.dumps(process).encode(), [root, its_status, *(fd for fd in ends if fd >= 0)], stem)
+        pid = _launch(order["process"].encode(), [root, its_status, *(fd for fd in ends if fd >= 0)], stem)
     finally:
         channel.close_all([root, its_status, *(fd for fd in ends if fd >= 0)])
     with open(status, "rb", buffering=0) as answer:
@@ -77,9 +81,9 @@ def start(process: dict[str, Any], *, stdin: bool, stem: Stem | None) -> tuple[i
         streams.close()
         told = json.loads(failure)
         raise StageError(told["stage"], told["message"], errno=told["errno"], path=told["path"])
-    size = process.get("consoleSize")
-    if wants_terminal and size:
-        terminal.set_size(streams.outputs[STDOUT], int(size["height"]), int(size["width"]))
+    if wants_terminal and order.get("size"):
+        height, width = order["size"]
+        terminal.set_size(streams.outputs[STDOUT], height, width)
     return pid, streams
 
 
@@ -89,16 +93,21 @@ def _launch(text: bytes, fds: list[int], stem: Stem | None) -> int:
         return stem.pid
     pid = os.fork()
     if not pid:
+        _detach()
         _run(text, fds)
     return pid
+
+
+def _detach() -> None:
+    """A session of its own, and signals as a fresh program expects them."""
+    stages.reset_signals()
+    os.setsid()
 
 
 def _run(text: bytes, fds: list[int]) -> NoReturn:
     """Become the program; what fails is told on the status pipe."""
     root, status, *stdio = fds
     try:
-        stages.reset_signals()
-        os.setsid()
         os.fchdir(root)
         os.chroot(".")
         os.chdir("/")

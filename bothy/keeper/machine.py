@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bothy.errors import StageError
-from bothy.jsonable import PLAIN
 from bothy.keeper import workload as wall
 from bothy.keeper.loop import IN, OUT, Loop, Timer
 from bothy.keeper.model import ExecPlan
@@ -149,14 +148,14 @@ class MachineWorkload:
         self._loop.watch(clone.words, IN, self._words_event)
         self._orders = [self._order_done] * launch.ORDERS
         self._patience = self._loop.later(START_LIMIT, lambda: self._break(f"no answer from the guest in {START_LIMIT:.0f} s"))
-        message = launch.boot_message(self._plan, fresh=clone.fresh, stdin=self._stdin)
+        message = launch.boot_message(self._plan, clone, stdin=self._stdin)
         self._run(_MAIN, session, started, message)
 
     def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
         number = next((n for n in range(1, wire.MAX_PROCESS + 1) if n not in self._processes), None)
         if number is None:
             raise StageError("exec", "too many programs run in the machine")
-        message = {"op": "exec", "number": number, "process": PLAIN.to_data(plan.process), "stdin": plan.stdin}
+        message = {"op": "exec", "number": number, **launch.order(plan.process, stdin=plan.stdin)}
         self._run(number, session, started, message)
 
     def kill(self) -> None:

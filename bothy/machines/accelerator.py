@@ -4,7 +4,7 @@ A `/dev/kvm` that opens is no proof: under nested virtualisation the firmware ma
 boot sector is run on the CPU that machines get; it goes to 64-bit mode, takes timer interrupts and says so, within a time limit.
 The first template is the second opinion (see `disprove`).
 
-    <root>/machines/accelerator.json    {name, reason, host}: asked again when the host's kernel, QEMU or /dev/kvm is another
+    <root>/machines/accelerator.json    {name, reason, tsc, host}: asked again when the host's kernel, QEMU or /dev/kvm is another
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bothy.machines import payload
+from bothy.machines import payload, tsc
 from bothy.paths import Paths
 
 LIMIT = 3.0
+_SAME = 10_000  # one part in so many: what two measurements of the same counter may differ by
 _WORD = b"bothy64"
 _QEMU = "qemu-system-x86_64"
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """`name` is kvm or tcg (software emulation); `reason` says why, for people."""
+    """`name` is kvm or tcg (software emulation); `reason` says why, for people. `tsc`: this host's time stamp counter, in kHz."""
 
     name: str
     reason: str
+    tsc: int = 0
 
 
 def probe(paths: Paths, device: Path = Path("/dev/kvm"), *, limit: float = LIMIT) -> Accelerator:
@@ -39,20 +41,24 @@ def probe(paths: Paths, device: Path = Path("/dev/kvm"), *, limit: float = LIMIT
     kept = _read(paths)
     if kept is not None and kept[1] == host:
         return kept[0]
-    found = _probe(device, limit)
+    frequency = tsc.measure()
+    if kept is not None and abs(kept[0].tsc - frequency) * _SAME <= frequency:
+        frequency = kept[0].tsc  # the same host after a reboot: its templates are still good
+    found = replace(_probe(device, limit), tsc=frequency)
     _keep(paths, found, host)
     return found
 
 
-def known(paths: Paths) -> str | None:
-    """The name that was found out before, None if nobody has asked yet."""
+def known(paths: Paths) -> Accelerator | None:
+    """What was found out before, None if nobody has asked yet."""
     kept = _read(paths)
-    return kept[0].name if kept is not None else None
+    return kept[0] if kept is not None else None
 
 
 def disprove(paths: Paths, reason: str, device: Path = Path("/dev/kvm")) -> Accelerator:
     """KVM was found good, but a real machine did not come up in it: emulate from now on."""
-    found = Accelerator("tcg", reason)
+    before = known(paths)
+    found = Accelerator("tcg", reason, before.tsc if before is not None else tsc.measure())
     _keep(paths, found, _host(device))
     return found
 
@@ -105,7 +111,7 @@ def _file(paths: Paths) -> Path:
 def _read(paths: Paths) -> tuple[Accelerator, list[str]] | None:
     try:
         said = json.loads(_file(paths).read_bytes())
-        return Accelerator(said["name"], said["reason"]), said["host"]
+        return Accelerator(said["name"], said["reason"], said["tsc"]), said["host"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -114,5 +120,5 @@ def _keep(paths: Paths, found: Accelerator, host: list[str]) -> None:
     path = _file(paths)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps({"name": found.name, "reason": found.reason, "host": host}))
+    unfinished.write_text(json.dumps({**asdict(found), "host": host}))
     os.rename(unfinished, path)

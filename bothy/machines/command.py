@@ -33,13 +33,14 @@ NULL_DISK = {"driver": "null-co", "size": 1 << 40, "read-zeroes": True}
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the guest finds. `memory` in MiB. `kernel` and `initramfs` are files."""
+    """What the guest finds. `memory` in MiB. `kernel` and `initramfs` are files. `tsc`: see `bothy.machines.tsc`."""
 
     accelerator: str
     vcpus: int
     memory: int
     kernel: str
     initramfs: str
+    tsc: int = 0
     machine: str = MACHINE
 
     @property
@@ -48,7 +49,10 @@ class Hardware:
 
     @property
     def cmdline(self) -> str:
-        return _CMDLINE if self.accelerator == "kvm" else f"{_CMDLINE} {_CMDLINE_EMULATED}"
+        if self.accelerator == "kvm":
+            return _CMDLINE
+        clock = f" tsc_early_khz={self.tsc}" if self.tsc else ""
+        return f"{_CMDLINE} {_CMDLINE_EMULATED}{clock}"
 
 
 @dataclass(frozen=True)

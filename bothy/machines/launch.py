@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ from typing import Any, NoReturn
 
 from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
-from bothy.linux import links, mounts, syscalls
+from bothy.linux import links, mounts, netlink, syscalls
+from bothy.linux.links import Interface
 from bothy.machines import command, disks, qmp, saved, shares
 from bothy.machines.command import Backing
 from bothy.machines.model import Disk, MachinePlan
 from bothy.machines.saved import Template
+from bothy.oci.runtime import Mount, Process
 
 SEED = 64  # bytes of randomness for each guest
+_MTU = 1500  # what the card has from its template
+_NLMSGHDR = struct.Struct("=IHHII")
 _NO_BRIDGE = "bothy-none%d"
 
 
@@ -35,7 +40,7 @@ _NO_BRIDGE = "bothy-none%d"
 class Clone:
     """A running QEMU, a child of the caller. The sockets and `words` (what it says on stderr) are the caller's, non-blocking.
 
-    `fresh`: its scratch disk was made now.
+    `fresh`: its scratch disk was made now. `nic`: the guest's number of its network card.
     """
 
     pid: int
@@ -43,6 +48,7 @@ class Clone:
     monitor: socket.socket
     words: int
     fresh: bool
+    nic: int
 
     def close(self) -> None:
         self.agent.close()
@@ -74,7 +80,7 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
         ends.append(_open_tap(plan))
         ends.append(os.open(f"{plan.template}/state", os.O_RDONLY | os.O_CLOEXEC))
         pid = _spawn(plan, template, folder, ends, enter)
-        clone = Clone(pid, agent, monitor, words, fresh)
+        clone = Clone(pid, agent, monitor, words, fresh, template.nic)
         monitor.sendall(_orders(ends[4]))
     except BaseException as exc:
         agent.close()
@@ -93,7 +99,7 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
     return clone
 
 
-def boot_message(plan: MachinePlan, *, fresh: bool, stdin: bool) -> dict[str, Any]:
+def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, Any]:
     """What the agent needs to make a clone this machine, and to run its program (see `bothy.guest.late`)."""
     spec = plan.spec
     return {
@@ -101,17 +107,46 @@ def boot_message(plan: MachinePlan, *, fresh: bool, stdin: bool) -> dict[str, An
         "time": time.time_ns(),
         "entropy": base64.b64encode(os.urandom(SEED)).decode(),
         "hostname": spec.hostname,
-        "interface": PLAIN.to_data(plan.interface) if plan.interface else None,
-        "fresh": fresh,
+        "network": _network(plan.interface, clone.nic).hex() if plan.interface else "",
+        "ipv6": plan.interface is not None and any(":" in address for address in plan.interface.addresses),
+        "fresh": clone.fresh,
         "readonly": spec.root.readonly,
-        "files": {"/etc/machine-id": f"{plan.id[:32]:0>32}\n", **plan.files},
-        "mounts": [PLAIN.to_data(mount) for mount in spec.mounts if mount.type == "tmpfs" and mount.destination != "/dev"],
+        "files": {"machine-id": f"{plan.id[:32]:0>32}\n"} | {os.path.basename(path): text for path, text in plan.files.items()},
+        "mounts": [PLAIN.to_data(mount) for mount in spec.mounts if mount.type == "tmpfs" and not _is_there(mount)],
         "shares": [{"destination": share.destination, "readonly": share.readonly} for share in plan.shares],
         "sysctl": spec.linux.sysctl,
-        "process": PLAIN.to_data(spec.process),
-        "stdin": stdin,
+        **order(spec.process, stdin=stdin),
         "ephemeral": plan.ephemeral,
     }
+
+
+def order(process: Process, *, stdin: bool) -> dict[str, Any]:
+    """What the agent needs to run a program (see `bothy.guest.programs.start`)."""
+    size = process.console_size
+    return {
+        "process": PLAIN.dumps(process),
+        "terminal": process.terminal,
+        "size": [size.height, size.width] if size else None,
+        "stdin": stdin,
+    }
+
+
+def _network(interface: Interface, index: int) -> bytes:
+    """The rtnetlink messages that configure the card `index`, ready to be sent: only the last one is acknowledged."""
+    mtu = 0 if interface.mtu == _MTU else interface.mtu
+    requests = [netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=mtu)]
+    requests += [netlink.address_request(netlink.RTM_NEWADDR, index, cidr) for cidr in interface.addresses]
+    requests += [netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes]
+    data = b""
+    for number, (kind, flags, body) in enumerate(requests, 1):
+        flags |= netlink.NLM_F_REQUEST | (netlink.NLM_F_ACK if number == len(requests) else 0)
+        data += _NLMSGHDR.pack(_NLMSGHDR.size + len(body), kind, flags, number, 0) + body + bytes(-len(body) % 4)
+    return data
+
+
+def _is_there(mount: Mount) -> bool:
+    """Whether the guest has it from its template: /dev, and /dev/shm of the default size."""
+    return mount.destination == "/dev" or (mount.destination == "/dev/shm" and "size=67108864" in mount.options)
 
 
 def _make_scratch(plan: MachinePlan) -> bool:

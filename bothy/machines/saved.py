@@ -17,13 +17,14 @@ CAPABILITY = {"capability": "x-ignore-shared", "state": True}
 
 @dataclass(frozen=True)
 class Template:
-    """What is in template.json: all that a clone must have in common with its template."""
+    """What is in template.json: all that a clone must have in common with its template. `nic`: the guest's number of its card."""
 
     key: str
     hardware: Hardware
     qemu: str
     created: float
     kernel_version: str = ""
+    nic: int = 2
 
 
 def read(folder: str | Path) -> Template:

@@ -27,11 +27,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bothy.errors import Broken, Conflict, NotFound, Unavailable
 from bothy.jsonable import PLAIN
 from bothy.linux import links
 from bothy.machines import accelerator, bootfiles, command, mkfs, qmp, saved, wire
+from bothy.machines.accelerator import Accelerator
 from bothy.machines.bootfiles import BootFiles
 from bothy.machines.command import Backing, Hardware
 from bothy.machines.saved import Template
@@ -91,7 +93,8 @@ class Templates:
             return self._ensure(vcpus, memory, progress)
         except Broken as exc:
             # The probe's payload is small; the first real machine is the second opinion.
-            if accelerator.known(self._paths) != "kvm":
+            before = accelerator.known(self._paths)
+            if before is None or before.name != "kvm":
                 raise
             accelerator.disprove(self._paths, f"a machine did not come up in KVM: {exc.message}")
             return self._ensure(vcpus, memory, progress)
@@ -157,10 +160,10 @@ class Templates:
     def _is_current(self, template: Template) -> bool:
         """Whether a machine of this size would get this template now."""
         found = bootfiles.current(self._paths.machines / "boot")
-        name = accelerator.known(self._paths)
-        if found is None or name is None:
+        chosen = accelerator.known(self._paths)
+        if found is None or chosen is None:
             return False
-        hardware = _hardware(name, template.hardware.vcpus, template.hardware.memory, found)
+        hardware = _hardware(chosen, template.hardware.vcpus, template.hardware.memory, found)
         try:
             return _key(hardware, found) == template.key
         except Unavailable:
@@ -175,9 +178,9 @@ class Templates:
 
     def _describe(self, vcpus: int, memory: int, progress: Progress) -> Template:
         binary()
-        name = accelerator.probe(self._paths).name
+        chosen = accelerator.probe(self._paths)
         boot = bootfiles.ensure(self._paths, progress)
-        hardware = _hardware(name, vcpus, memory_class(memory) // MIB, boot)
+        hardware = _hardware(chosen, vcpus, memory_class(memory) // MIB, boot)
         return Template(_key(hardware, boot), hardware, binary(), time.time(), boot.version)
 
     def _make(self, template: Template, folder: Path, progress: Progress) -> None:
@@ -192,7 +195,8 @@ class Templates:
             size = f"{hardware.vcpus} vCPU, {hardware.memory} MiB, {hardware.accelerator}"
             progress(f"making a machine template ({size}); this is done once")
             mkfs.make_pristine(str(unfinished / "scratch"))
-            _boot_and_save(template, unfinished, progress)
+            ready = _boot_and_save(template, unfinished, progress)
+            template = replace(template, nic=int(ready.get("nic", template.nic)))
             (unfinished / saved.DESCRIPTION).write_text(PLAIN.dumps(template))
             os.rename(unfinished, folder)
 
@@ -205,8 +209,8 @@ def binary() -> str:
     return found
 
 
-def _hardware(name: str, vcpus: int, memory: int, boot: BootFiles) -> Hardware:
-    return Hardware(name, vcpus, memory, str(boot.kernel), str(boot.initramfs))
+def _hardware(chosen: Accelerator, vcpus: int, memory: int, boot: BootFiles) -> Hardware:
+    return Hardware(chosen.name, vcpus, memory, str(boot.kernel), str(boot.initramfs), chosen.tsc)
 
 
 def _key(hardware: Hardware, boot: BootFiles) -> str:
@@ -217,8 +221,11 @@ def _key(hardware: Hardware, boot: BootFiles) -> str:
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
 
-def _boot_and_save(template: Template, folder: Path, progress: Progress) -> None:
-    """Run QEMU until its agent is ready, save, end it. Raises Broken with the guest's last words; QEMU is gone in any case."""
+def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run QEMU until its agent is ready, save, end it. Returns what the agent said.
+
+    Raises Broken with the guest's last words. QEMU is gone in any case.
+    """
     agent, its_agent = socket.socketpair()
     monitor, its_monitor = socket.socketpair()
     tap = links.open_tap("bothy-new%d")
@@ -239,7 +246,7 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> None
             for end in (its_agent, its_monitor):
                 end.close()
             os.close(tap)
-            _await_ready(agent, _BOOT_LIMIT[template.hardware.accelerator])
+            ready = _await_ready(agent, _BOOT_LIMIT[template.hardware.accelerator])
             progress("saving the machine template")
             _save(qmp.Client(monitor), folder)
     except (OSError, wire.WireError) as exc:
@@ -257,9 +264,11 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> None
             process.stderr.close()
     console.unlink(missing_ok=True)
     (folder / "exports").rmdir()
+    return ready
 
 
-def _await_ready(agent: socket.socket, limit: float) -> None:
+def _await_ready(agent: socket.socket, limit: float) -> dict[str, Any]:
+    """The agent's message that it is ready."""
     decoder = wire.Decoder()
     deadline = time.monotonic() + limit
     while True:
@@ -271,8 +280,9 @@ def _await_ready(agent: socket.socket, limit: float) -> None:
         if not data:
             raise ConnectionResetError("QEMU has ended")
         for frame in decoder.feed(data):
-            if frame.kind == wire.MESSAGE and wire.message_of(frame).get("event") == "ready":
-                return
+            message = wire.message_of(frame) if frame.kind == wire.MESSAGE else {}
+            if message.get("event") == "ready":
+                return message
 
 
 def _save(monitor: qmp.Client, folder: Path) -> None:
