@@ -7,7 +7,7 @@
       │── {"go"} (or end: give up) ────────────────▶│ configures its interface
       │                                             │ joins the user namespace; copies the mounts into it, so that they
       │                                             │ are locked; limits, seccomp, capabilities, ids
-      │◀─ {"warnings"}  + the pty's master ─────────│
+      │◀─ {"warnings"} + pty's master, root folder ─│
       │◀─ {"exec"} ─────────────────────────────────│ the last word before exec
       │◀─ end: exec happened ───────────────────────│ exec closes the channel
       │◀─ {"failure": {stage, message, errno, path}}│ or exec, or anything before it, failed; the child ends
@@ -45,13 +45,11 @@ class Child:
         self.stage = "fork"
         self.warnings: list[str] = []
 
-    def report(self, terminal_master: int = -1) -> None:
-        """Tell the warnings, and hand over the terminal."""
-        fds = [terminal_master] if terminal_master >= 0 else []
-        if self.warnings or fds:
-            channel.send(self._sock, {"warnings": self.warnings}, fds)
-        if terminal_master >= 0:
-            os.close(terminal_master)
+    def report(self, **fds: int) -> None:
+        """Tell the warnings, and hand over descriptors (those that are not -1) by name."""
+        given = {name: fd for name, fd in fds.items() if fd >= 0}
+        if self.warnings or given:
+            channel.send(self._sock, {"warnings": self.warnings, "fds": list(given)}, given.values())
 
     def fail(self, exc: BaseException) -> NoReturn:
         """Tell what went wrong, and end."""
@@ -168,7 +166,7 @@ def _init(child: Child, plan: ContainerPlan, sandbox: Sandbox, cgroup: Cgroup, s
     _enter_userns(plan, sandbox)
     child.stage = "streams"
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) if min(stdio) < 0 and builder.slave < 0 else -1
-    child.report(builder.master)
+    child.report(terminal=builder.master, root=-1 if plan.rootfs.volatile else builder.root)
     child.streams(stdio, builder.slave, null)
     finish(child, spec.process, identity, program, init=plan.init)
 
@@ -272,7 +270,7 @@ def joined(
             _be_root()
         child.stage = "streams"
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) if min(stdio) < 0 and slave < 0 else -1
-        child.report(master)
+        child.report(terminal=master)
         child.streams(stdio, slave, null)
         if privileged:
             everything = capabilities.names(capabilities.bounding())

@@ -11,8 +11,9 @@ import os
 import select
 import signal
 import socket
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from bothy.containers import stage
 from bothy.containers.cgroups.hierarchies import Hierarchies, of_this_host
@@ -41,13 +42,16 @@ class Started:
     """A running program. `pid` as the keeper sees it; it is the keeper's child, to be waited for by the keeper.
 
     `pidfd` and `terminal` (the pty's master, -1 without a terminal) are owned by who gets this. `warnings` tell of limits that
-    had to be clamped and the like.
+    had to be clamped and the like. `root` (of a main program whose overlay is not volatile, else -1) is a descriptor of the root
+    folder, owned likewise: while someone holds it, the overlay is not unmounted, which would write all that the disk below has
+    pending and keep those waiting who wait for the program's end.
     """
 
     pid: int
     pidfd: int
     terminal: int = -1
     warnings: tuple[str, ...] = ()
+    root: int = -1
 
 
 class Container(Running):
@@ -107,7 +111,7 @@ class Container(Running):
         self._pid, self._pidfd = started.pid, os.dup(started.pidfd)
         sandbox.close()
         self._sandbox = None
-        return Started(started.pid, started.pidfd, started.terminal, (*plan.warnings, *started.warnings))
+        return replace(started, warnings=(*plan.warnings, *started.warnings))
 
     def exec(self, process: Process, stdio: Stdio, *, privileged: bool = False) -> Started:
         """Run one more program in the running container; returns when it has been exec'ed. Raises StageError; nothing is left."""
@@ -158,7 +162,7 @@ class Container(Running):
             except OSError as exc:
                 raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.veth) from exc
 
-    def _spawn(self, become: Any, meanwhile: Any) -> Started:
+    def _spawn(self, become: Callable[[socket.socket], NoReturn], meanwhile: Callable[[], None] | None) -> Started:
         """Fork into the cgroup, do `meanwhile`, let the child go on, and wait for its exec or its end.
 
         On failure the child has been killed and reaped.
@@ -176,52 +180,50 @@ class Container(Running):
             ours.close()
             become(theirs)
         theirs.close()
-        pidfd, master = -1, -1
+        pidfd = -1
+        fds: dict[str, int] = {}
         try:
             pidfd = os.pidfd_open(pid)
             if meanwhile is not None:
                 meanwhile()
-                channel.send(ours, {"go": True})
-            master, warnings = _await_exec(ours)
-            pidfd, pidfd_given = -1, pidfd
-            master, master_given = -1, master
-            return Started(pid, pidfd_given, master_given, tuple(warnings))
+                try:
+                    channel.send(ours, {"go": True})
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # it has failed already, and said why
+            warnings = _await_exec(ours, fds)
         except BaseException:
             os.kill(pid, signal.SIGKILL)  # not reaped yet, so this is still its pid
             if self._sibling:
                 _ended(pidfd, wait=True)
             else:
                 os.waitpid(pid, 0)
+            channel.close_all([*fds.values(), *([pidfd] if pidfd >= 0 else [])])
             raise
         finally:
             ours.close()
-            for fd in (pidfd, master):
-                if fd >= 0:
-                    os.close(fd)
+        return Started(pid, pidfd, fds.get("terminal", -1), tuple(warnings), fds.get("root", -1))
 
 
-def _await_exec(sock: socket.socket) -> tuple[int, list[str]]:
-    """(pty master or -1, warnings) when the child's last word was that exec is next. Raises StageError for anything else."""
-    master, warnings, exec_next = -1, [], False
-    try:
-        while True:
-            message, fds = channel.receive(sock)
-            if fds:
-                master = fds[0]
-            if message is None:
-                break
-            failure = message.get("failure")
-            if failure:
-                raise StageError(failure["stage"], failure["message"], errno=failure["errno"], path=failure["path"])
-            warnings += message.get("warnings", [])
-            exec_next = exec_next or bool(message.get("exec"))
-        if not exec_next:
-            raise StageError("start", "the init stage ended without a word (was it killed?)")
-    except BaseException:
-        if master >= 0:
-            os.close(master)
-        raise
-    return master, warnings
+def _await_exec(sock: socket.socket, given: dict[str, int]) -> list[str]:
+    """The warnings, when the child's last word was that exec is next; `given` gets the descriptors that it hands over, by name.
+
+    Raises StageError for anything else.
+    """
+    warnings: list[str] = []
+    exec_next = False
+    while True:
+        message, fds = channel.receive(sock)
+        if message is None:
+            break
+        given.update(zip(message.get("fds", ()), fds, strict=True))
+        failure = message.get("failure")
+        if failure:
+            raise StageError(failure["stage"], failure["message"], errno=failure["errno"], path=failure["path"])
+        warnings += message.get("warnings", [])
+        exec_next = exec_next or bool(message.get("exec"))
+    if not exec_next:
+        raise StageError("start", "the init stage ended without a word (was it killed?)")
+    return warnings
 
 
 def _own_pids(plan: ContainerPlan) -> bool:
