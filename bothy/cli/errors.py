@@ -40,6 +40,14 @@ class Failure(Exception):
         self.code = code
 
 
+class Interrupted(BaseException):
+    """A signal that ends this process, as an exception: what was begun can be undone on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def tell(message: str, hint: str = "") -> None:
     """Print a failure the way bothy prints failures."""
     text = f"bothy: {message}\n"

@@ -43,7 +43,7 @@ def execute(context: Context, flags: Values) -> int:
         return 1 if code == 125 else code
     behaviour = session.Behaviour(context, base, tty=tty, proxy=False)
     try:
-        if session.exchange(taken, behaviour, stdin=stdin, tty=tty, keys=keys):
+        if session.exchange(taken, behaviour, session.Manner(stdin=stdin, tty=tty, keys=keys, proxy=False)):
             return 0
     except session.LetGo as exc:
         return 128 + exc.number
@@ -106,16 +106,9 @@ def attach(context: Context, flags: Values) -> int:
     )
     waiting = context.client.begin("POST", f"{base}/wait", {"condition": "not-running"})
     taken = attaching.hijacked()
-    return session.converse(
-        context,
-        base,
-        taken,
-        waiting.response(),
-        stdin=stdin,
-        tty=tty,
-        keys=keys,
-        proxy=flags.on("sig-proxy", default=True),
-    )
+    proxy, closes = flags.on("sig-proxy", default=True), bool(config.get("StdinOnce"))
+    manner = session.Manner(stdin=stdin, tty=tty, keys=keys, proxy=proxy, closes=closes)
+    return session.converse(context, base, taken, waiting.response(), manner)
 
 
 DETACH_KEYS = ("detach-keys", "", "text", "keys", "Keys that detach (default ctrl-p,ctrl-q)")

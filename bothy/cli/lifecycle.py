@@ -31,16 +31,16 @@ def _start_attached(context: Context, flags: Values) -> int:
     tty, is_open = bool(config.get("Tty")), bool(config.get("OpenStdin")) and flags.on("interactive")
     terminal.check(stdin=is_open, tty=tty)
     streams = {"stdout", "stderr"} | ({"stdin"} if is_open else set())
+    manner = session.Manner(
+        stdin=is_open,
+        tty=tty,
+        keys=terminal.key_codes(flags.text("detach-keys")),
+        proxy=flags.on("sig-proxy", default=True),
+        closes=bool(config.get("StdinOnce")),
+    )
+    is_removed = bool(workload["HostConfig"].get("AutoRemove"))
     try:
-        return session.run_attached(
-            context,
-            workload["Id"],
-            streams=streams,
-            tty=tty,
-            keys=terminal.key_codes(flags.text("detach-keys")),
-            is_removed=bool(workload["HostConfig"].get("AutoRemove")),
-            proxy=flags.on("sig-proxy", default=True),
-        )
+        return session.run_attached(context, workload["Id"], manner, streams=streams, is_removed=is_removed)
     except BothyError as exc:
         tell(exc.message, exc.hint)
         return start_code(exc.errno, exc.stage)

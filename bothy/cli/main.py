@@ -13,7 +13,7 @@ import sys
 from bothy.cli import flags as _flags
 from bothy.cli import registry
 from bothy.cli.context import Context, out
-from bothy.cli.errors import ENGINE_FAILED, INTERRUPTED, Failure, UsageError, tell
+from bothy.cli.errors import ENGINE_FAILED, INTERRUPTED, Failure, Interrupted, UsageError, tell
 from bothy.errors import BothyError
 
 TYPE_CHECKING = False
@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
+    except Interrupted as exc:
+        return 128 + exc.number
     except Exception as exc:
         if is_debug:
             raise

@@ -43,17 +43,10 @@ def run(context: Context, flags: Values) -> int:
             return _run_detached(context, flags, pending)
         from bothy.cli import session  # while the engine is busy making it
 
+        manner = session.Manner(stdin="stdin" in streams, tty=tty, keys=keys, proxy=flags.on("sig-proxy", default=True))
         workload = created(pending.response().json(), flags)
         prepare(context, flags, workload)
-        return session.run_attached(
-            context,
-            workload,
-            streams=streams,
-            tty=tty,
-            keys=keys,
-            is_removed=flags.on("rm"),
-            proxy=flags.on("sig-proxy", default=True),
-        )
+        return session.run_attached(context, workload, manner, streams=streams, is_removed=flags.on("rm"))
     except BothyError as exc:
         tell(exc.message, exc.hint)
         return start_code(exc.errno, exc.stage)
@@ -97,12 +90,30 @@ def created(answer: dict[str, Any], flags: Values) -> str:
 
 
 def prepare(context: Context, flags: Values, workload: str) -> None:
-    """For a machine: what it needs and is not there yet is made now, told on stderr where that takes over a second."""
-    if flags.on("vm") or flags.text("runtime") == "vm":
-        from bothy.cli.progress import follow
+    """For a machine: what it needs and is not there yet is made now, told on stderr where that takes over a second.
 
-        lines = context.client.request("POST", f"/bothy/containers/{workload}/prepare").lines()
-        follow(lines)
+    Raises what the engine says. With --rm, a workload that will not be started because of that, or of a signal, is removed.
+    """
+    if not flags.on("vm") and flags.text("runtime") != "vm":
+        return
+    from bothy.cli import signals
+    from bothy.cli.progress import follow
+
+    try:
+        with signals.Raising(signals.TERM, signals.HUP):
+            follow(context.client.request("POST", f"/bothy/containers/{workload}/prepare").lines())
+    except BaseException:
+        if flags.on("rm"):
+            _forget(context, workload)
+        raise
+
+
+def _forget(context: Context, workload: str) -> None:
+    """Remove a workload that was not started; on a new connection, for an answer may be under way on the others."""
+    try:
+        Context(context.host).delete(f"/containers/{workload}", {"force": True, "v": True})
+    except BothyError:
+        pass  # it is gone already, or the engine is: what went wrong first is told
 
 
 def pull(context: Context, image: str, platform: str) -> None:

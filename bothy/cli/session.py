@@ -70,19 +70,24 @@ def attach_query(streams: set[str], keys: str, *, logs: bool = False) -> dict[st
     return query | dict.fromkeys(streams, 1)
 
 
-def run_attached(
-    context: Context,
-    workload: str,
-    *,
-    streams: set[str],
-    tty: bool,
-    keys: bytes,
-    is_removed: bool,
-    proxy: bool,
-) -> int:
+class Manner:
+    """How a session is: whether our stdin is sent, whether there is a terminal and which keys detach from it, whether signals are
+    passed on, and whether the end of our input is the end of the program's."""
+
+    __slots__ = ("closes", "keys", "proxy", "stdin", "tty")
+
+    def __init__(self, *, stdin: bool, tty: bool, keys: bytes, proxy: bool, closes: bool = True) -> None:
+        self.stdin = stdin
+        self.tty = tty
+        self.keys = keys
+        self.proxy = proxy
+        self.closes = closes
+
+
+def run_attached(context: Context, workload: str, manner: Manner, *, streams: set[str], is_removed: bool) -> int:
     """Attach, start and wait for a workload that was made; the exit code. With `is_removed`, it is gone when this returns.
 
-    Raises BothyError where it can not be started. Signals that come before it runs end it before it has begun.
+    Raises BothyError where it can not be started.
     """
     client, base = context.client, f"/containers/{workload}"
     attaching = client.begin("POST", f"{base}/attach", attach_query(streams, ""), upgrade=True)
@@ -90,48 +95,37 @@ def run_attached(
     taken = attaching.hijacked()
     answer = waiting.response()
     client.request("POST", f"{base}/start").read()
-    return converse(context, base, taken, answer, stdin="stdin" in streams, tty=tty, keys=keys, proxy=proxy)
+    return converse(context, base, taken, answer, manner)
 
 
-def converse(
-    context: Context,
-    base: str,
-    taken: Hijacked,
-    answer: Response,
-    *,
-    stdin: bool,
-    tty: bool,
-    keys: bytes,
-    proxy: bool,
-) -> int:
+def converse(context: Context, base: str, taken: Hijacked, answer: Response, manner: Manner) -> int:
     """Be attached until the workload ends or the detach keys are typed; the exit code (0 after the keys)."""
-    behaviour = Behaviour(context, base, tty=tty, proxy=proxy)
+    behaviour = Behaviour(context, base, tty=manner.tty, proxy=manner.proxy)
     try:
-        detached = exchange(
-            taken, behaviour, stdin=stdin, tty=tty, keys=keys, also=answer.fileno(), before=behaviour.resize if tty else None
-        )
+        detached = exchange(taken, behaviour, manner, also=answer.fileno(), before=behaviour.resize if manner.tty else None)
     except LetGo as exc:
         return 128 + exc.number
     return 0 if detached else exit_code(answer.json())
 
 
 def exchange(
-    taken: Hijacked,
-    behaviour: Behaviour,
-    *,
-    stdin: bool,
-    tty: bool,
-    keys: bytes,
-    also: int = -1,
-    before: Callable[[], None] | None = None,
+    taken: Hijacked, behaviour: Behaviour, manner: Manner, *, also: int = -1, before: Callable[[], None] | None = None
 ) -> bool:
-    """Run the loop with our terminal raw (if `tty` and stdin is sent) and signals taken; True if the detach keys were typed."""
-    is_raw = tty and stdin and terminal.is_terminal(0)
-    detach = terminal.DetachKeys(keys) if is_raw else None
+    """Run the loop, our terminal raw if there is one and stdin is sent, signals taken; True if the detach keys were typed."""
+    is_raw = manner.tty and manner.stdin and terminal.is_terminal(0)
     with signals.Watch(behaviour.numbers) as watch, terminal.Raw(wanted=is_raw):
         if before is not None:
             before()
-        attachment = Attachment(taken, stdin=stdin, tty=tty, keys=detach, signals=watch, on_signal=behaviour.on_signal, also=also)
+        attachment = Attachment(
+            taken,
+            stdin=manner.stdin,
+            tty=manner.tty,
+            keys=terminal.DetachKeys(manner.keys) if is_raw else None,
+            signals=watch,
+            on_signal=behaviour.on_signal,
+            also=also,
+            closes=manner.closes,
+        )
         return attachment.run()
 
 

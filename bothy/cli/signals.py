@@ -8,6 +8,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found, unused-ignore]
 import os
 
+from bothy.cli.errors import Interrupted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,6 +52,27 @@ class Watch:
             return list(os.read(self.fd, 4096))
         except BlockingIOError:
             return []
+
+
+class Raising:
+    """While the context lasts, these signals raise Interrupted where they would have ended the process."""
+
+    def __init__(self, *numbers: int) -> None:
+        self._numbers = numbers
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in self._numbers:
+            if _signal.getsignal(number) != _signal.SIG_IGN:
+                self._former[number] = _signal.signal(number, _raise)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            _signal.signal(number, handler)
+
+
+def _raise(number: int, frame: object) -> None:
+    raise Interrupted(number)
 
 
 def _taken(number: int, frame: object) -> None:

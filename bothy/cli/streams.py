@@ -29,7 +29,10 @@ IN, OUT, GONE = select.POLLIN, select.POLLOUT, select.POLLERR | select.POLLHUP |
 
 
 class Attachment:
-    """`keys` is set where our stdin is a terminal in raw mode; `stdin` says whether our stdin is sent at all."""
+    """`keys` is set where our stdin is a terminal in raw mode; `stdin` says whether our stdin is sent at all.
+
+    `closes`: the end of our input is the end of the program's. Where it is not, the engine would end the session with the input.
+    """
 
     def __init__(
         self,
@@ -41,7 +44,9 @@ class Attachment:
         signals: Watch,
         on_signal: Callable[[int], None],
         also: int = -1,
+        closes: bool = True,
     ) -> None:
+        self._closes = closes
         self._sock = taken.sock
         self._sock.setblocking(False)
         self._link = taken.sock.fileno()
@@ -124,7 +129,8 @@ class Attachment:
             data = b""  # not open, or the terminal has hung up
         if not data:
             self._stop_input()
-            self._half_close()
+            if self._closes:
+                self._half_close()
             return False
         detached = False
         if self._keys is not None:
