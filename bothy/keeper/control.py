@@ -7,7 +7,6 @@ events. A daemon that does not read is no reason to wait: what it does not take 
 from __future__ import annotations
 
 import os
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +56,7 @@ class Connection:
     """One daemon."""
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, handle: Callable[[Request], None], gone: Callable[[Connection], None]
+        self, loop: Loop, sock: channel.Socket, handle: Callable[[Request], None], gone: Callable[[Connection], None]
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -118,14 +117,14 @@ class Control:
     """All daemons. `handle` is called for every request, `alone` when the last of them has gone."""
 
     def __init__(
-        self, loop: Loop, folder: str, first: socket.socket | None, handle: Callable[[Request], None], alone: Callable[[], None]
+        self, loop: Loop, folder: str, first: channel.Socket | None, handle: Callable[[Request], None], alone: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._folder = folder
         self._handle = handle
         self._alone = alone
         self._connections: list[Connection] = []
-        self._listener: socket.socket | None = channel.listen(folder, NAME)
+        self._listener: channel.Socket | None = channel.listen(folder, NAME)
         loop.watch(self._listener.fileno(), IN, self._accept)
         if first is not None:
             self._connections.append(Connection(loop, first, handle, self._lost))
@@ -156,10 +155,9 @@ class Control:
     def _accept(self, _events: int) -> None:
         assert self._listener is not None
         try:
-            sock, _ = self._listener.accept()
+            sock = channel.accept(self._listener)
         except OSError:
             return
-        channel.widen(sock)
         self._connections.append(Connection(self._loop, sock, self._handle, self._lost))
 
     def _lost(self, connection: Connection) -> None:

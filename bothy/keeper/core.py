@@ -22,13 +22,11 @@ from bothy.keeper import exits
 from bothy.keeper.control import Control, Request
 from bothy.keeper.logs import Log
 from bothy.keeper.loop import Loop
-from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan
+from bothy.keeper.model import SPEC, Client, ExecPlan, Exit, KeeperPlan
 from bothy.keeper.sessions import Session
 from bothy.keeper.workload import Process, Workload
 from bothy.linux import channel
 from bothy.oci.runtime import Resources
-
-SPEC = "spec.json"
 
 
 class State(enum.Enum):

@@ -45,7 +45,9 @@ class Loop:
         self._callbacks: dict[int, Callback] = {}
         self._timers: list[Timer] = []
         self._children: dict[int, Callable[[int], None]] = {}
+        self._signals: dict[int, Callable[[], None]] = {}
         self._wake: tuple[int, int] | None = None
+        self.strangers = 0
         self._running = True
 
     def watch(self, fd: int, events: int, callback: Callback) -> None:
@@ -67,33 +69,49 @@ class Loop:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def on_signal(self, number: int, call: Callable[[], None]) -> None:
+        """Call when a signal comes that has a handler of Python's (which may do nothing). `reap` must have been called."""
+        self._signals[number] = call
+
     def child(self, pid: int, call: Callable[[int], None]) -> None:
         """Call with the wait status (see waitpid(2)) when a child of this process has ended.
 
         To be called in the turn in which the child was made. From the first call on the loop reaps every child of the process,
         also the orphans that it was given as a subreaper. Children must not be waited for elsewhere but in the turn that made them.
+        While `strangers` is not 0, only those are reaped that the loop was told of.
         """
         if self._wake is None:
             self.reap()
-            self.later(0, self._collect)  # the child may have ended before there was a handler for its signal
+            self.collect_later()  # the child may have ended before there was a handler for its signal
         self._children[pid] = call
 
     def reap(self) -> None:
-        """Begin to reap children (see `child`)."""
+        """Begin to reap children (see `child`) and to tell of signals."""
         read, write = self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _nothing)
+        if signal.getsignal(signal.SIGCHLD) is not nothing:
+            signal.signal(signal.SIGCHLD, nothing)
         self.watch(read, IN, self._reap)
+
+    def collect_later(self) -> None:
+        """Look for children that have ended, in the next turn."""
+        self.later(0, self._collect)
 
     def _reap(self, _: int) -> None:
         assert self._wake is not None
         try:
-            os.read(self._wake[0], 4096)
+            numbers = os.read(self._wake[0], 4096)
         except BlockingIOError:
-            pass
+            return
+        for number, call in self._signals.items():
+            if number in numbers:
+                call()
         self._collect()
 
     def _collect(self) -> None:
+        if self.strangers:
+            self._collect_known()
+            return
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -104,6 +122,12 @@ class Loop:
             call = self._children.pop(pid, None)
             if call is not None:
                 call(status)
+
+    def _collect_known(self) -> None:
+        for pid in tuple(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.pop(pid)(status)
 
     def turn(self) -> None:
         """Wait for the next event or timer and do what it asks for."""
@@ -126,7 +150,6 @@ class Loop:
         """Let go of the loop's own descriptors."""
         if self._wake is not None:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(self._wake[0])
             os.close(self._wake[1])
             self._wake = None
@@ -145,5 +168,5 @@ class Loop:
                 call()
 
 
-def _nothing(_signal: int, _frame: FrameType | None) -> None:
-    """SIGCHLD's handler: the byte in the wakeup pipe is what matters."""
+def nothing(_signal: int, _frame: FrameType | None) -> None:
+    """A handler: the byte in the wakeup pipe is what matters. Unlike SIG_IGN it is not inherited by programs."""

@@ -11,44 +11,44 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import traceback
-from types import FrameType
 
 from bothy.containers.sandbox import Sandbox
-from bothy.errors import failure_of
-from bothy.jsonable import PLAIN
+from bothy.errors import StageError, failure_of
+from bothy.keeper import container, helpers
 from bothy.keeper.container import ContainerWorkload
-from bothy.keeper.core import SPEC, Keeper
-from bothy.keeper.loop import Loop
+from bothy.keeper.core import Keeper
+from bothy.keeper.loop import Loop, nothing
 from bothy.keeper.machine import MachineWorkload
-from bothy.keeper.model import KeeperPlan
-from bothy.keeper.workload import Workload
-from bothy.linux import channel, syscalls
+from bothy.keeper.model import KeeperPlan, LogPlan
+from bothy.linux import channel
 
 TITLE = "bothy-keeper"
+CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def run(folder: str, control: socket.socket, sandbox: Sandbox | None, network: str = "private") -> int:
+def run(folder: str, control: channel.Socket, sandbox: Sandbox | None, network: str = "private") -> int:
     """Be the keeper of the workload whose plan is in `folder`, until it has ended; returns the exit status for the process.
 
     To be called in a process of its own (forked from the spawner) that has no children and no other use. `sandbox` is one made
-    ahead of need; without it the container's is made at start, with `network` as in `bothy.containers.sandbox.make`.
+    ahead of need, whose descriptors are taken; without it the container's is made at start, with `network` as in
+    `bothy.containers.sandbox.make`.
     """
     loop = Loop()
+    become()
     try:
-        plan = read_plan(folder)
-        keeper = Keeper(loop, plan, folder, control, _wall(loop, plan, folder, sandbox, network))
-    except (OSError, ValueError) as exc:
+        keeper = _make(loop, folder, control, sandbox, network)
+    except (StageError, OSError, ValueError) as exc:
         _refuse(control, exc)
         return 1
     return serve(loop, keeper)
 
 
 def serve(loop: Loop, keeper: Keeper) -> int:
-    """Take the traits of a keeper and run the loop; the exit status for the process. A bug ends the workload, with word of it."""
-    become(keeper)
+    """Run the loop; the exit status for the process. A bug ends the workload, with word of it."""
+    loop.reap()
+    loop.on_signal(signal.SIGTERM, keeper.terminate)
     try:
         loop.run()
     except Exception as exc:
@@ -58,34 +58,42 @@ def serve(loop: Loop, keeper: Keeper) -> int:
     return 0
 
 
-def read_plan(folder: str) -> KeeperPlan:
-    """The plan in `folder`/spec.json. Raises OSError, or ValueError naming what is wrong in it."""
-    with open(f"{folder}/{SPEC}", "rb") as file:
-        return PLAIN.loads(KeeperPlan, file.read())
+def catch_signals() -> None:
+    """Have signals told to the loop. Handlers, not SIG_IGN: what is ignored would stay so in the programs.
 
-
-def become(keeper: Keeper) -> None:
-    """Take the traits of a keeper: a session of its own, its name, orphans, and what signals do.
-
-    Handlers, not SIG_IGN: what is ignored would stay so in the programs.
+    The spawner does it for its keepers, who inherit it: the enums of `signal` cost each of them 60 pages.
     """
+    for number in CAUGHT:
+        signal.signal(number, nothing)
+
+
+def become() -> None:
+    """A session and a name of its own."""
     os.setsid()
-    syscalls.set_name(TITLE)
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, _nothing)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: keeper.terminate())
+    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, TITLE.encode())
+    os.close(fd)
 
 
-def _wall(loop: Loop, plan: KeeperPlan, folder: str, sandbox: Sandbox | None, network: str) -> Workload:
-    if plan.container is not None:
-        return ContainerWorkload(loop, plan.container, sandbox, network, stdin=plan.stdin)
-    if plan.machine is not None:
-        return MachineWorkload(loop, plan.machine, folder, stdin=plan.stdin)
-    raise ValueError("the plan names neither container nor machine")
+def _make(loop: Loop, folder: str, control: channel.Socket, sandbox: Sandbox | None, network: str) -> Keeper:
+    """The core and its wall, with the plan read by a helper. Raises StageError, OSError or ValueError."""
+    helper = helpers.fork(lambda sock: container.attend(sock, folder, sandbox, network))
+    if sandbox is not None:
+        sandbox.close()
+    facts, _ = helpers.receive(helper)
+    if facts.get("machine"):
+        helper.close()
+        plan = container.read_plan(folder)
+        assert plan.machine is not None
+        return Keeper(loop, plan, folder, control, MachineWorkload(loop, plan.machine, folder, stdin=plan.stdin))
+    if facts["orphans"]:
+        container.adopt_orphans()
+    tty, stdin, stdin_once = bool(facts["tty"]), bool(facts["stdin"]), bool(facts["stdin_once"])
+    plan = KeeperPlan(str(facts["id"]), LogPlan(**facts["log"]), tty=tty, stdin=stdin, stdin_once=stdin_once)
+    return Keeper(loop, plan, folder, control, ContainerWorkload(loop, facts, helper, folder))
 
 
-def _refuse(control: socket.socket, exc: Exception) -> None:
+def _refuse(control: channel.Socket, exc: Exception) -> None:
     """Answer the first request, which is start, with why there will be none; then end."""
     print(f"{TITLE}: {exc}", file=sys.stderr, flush=True)
     control.setblocking(True)
@@ -93,7 +101,3 @@ def _refuse(control: socket.socket, exc: Exception) -> None:
     channel.close_all(fds)
     if message is not None:
         channel.send(control, {"seq": message.get("seq"), "error": failure_of(exc, "plan")})
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """A signal that a keeper does not care about."""

@@ -34,6 +34,8 @@ from bothy.containers.model import ContainerPlan
 from bothy.machines.model import MachinePlan
 from bothy.oci.runtime import Process
 
+SPEC = "spec.json"
+
 
 @dataclass(frozen=True)
 class LogPlan:

@@ -7,36 +7,48 @@
 Blocking or not is the socket's own mode: a socket that would block raises BlockingIOError, so the same two functions serve the
 synchronous processes and, under `add_reader`, the daemon. Descriptors that arrive are close-on-exec and belong to the receiver.
 What is larger than a message goes by a file, named in the message. See unix(7), cmsg(3).
+
+Every keeper runs this code and keeps the memory that it touched: plain integers instead of the enums of `socket`, and the C half of
+`socket` and `json` only.
 """
 
 from __future__ import annotations
 
+import _socket
 import array
-import json
 import os
 import socket
 from collections.abc import Iterable
 from typing import Any
 
+from bothy import quickjson
+
 MAX_MESSAGE = 512 * 1024
 MAX_DESCRIPTORS = 250
 _BUFFER = 2 * MAX_MESSAGE
-_ROOM_FOR_FDS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_INT = array.array("i").itemsize
+_ROOM_FOR_FDS = _socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT)
+_AF_UNIX, _SEQPACKET, _CLOEXEC = int(socket.AF_UNIX), int(socket.SOCK_SEQPACKET), int(socket.SOCK_CLOEXEC)
+_SOL_SOCKET, _SCM_RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
+_SO_SNDBUF, _SO_RCVBUF, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = _socket.SO_SNDBUF, _socket.SO_RCVBUF, 32, 33
+_MSG_NOSIGNAL, _MSG_CMSG_CLOEXEC = int(socket.MSG_NOSIGNAL), int(socket.MSG_CMSG_CLOEXEC)
+_MSG_TRUNCATED = int(socket.MSG_TRUNC) | int(socket.MSG_CTRUNC)
 Message = dict[str, Any]
+Socket = _socket.socket
+"""What the functions here work on; a `socket.socket` is one."""
 
 
 class ChannelError(OSError):
     """What arrived is not a message: truncated, or not a JSON object."""
 
 
-def widen(sock: socket.socket) -> None:
+def widen(sock: Socket) -> None:
     """Make room for messages of MAX_MESSAGE bytes: beyond the limits of net.core where privilege allows, up to them where not."""
-    for force, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+    for force, plain in ((_SO_SNDBUFFORCE, _SO_SNDBUF), (_SO_RCVBUFFORCE, _SO_RCVBUF)):
         try:
-            sock.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+            sock.setsockopt(_SOL_SOCKET, force, _BUFFER)
         except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+            sock.setsockopt(_SOL_SOCKET, plain, _BUFFER)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -47,21 +59,26 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return left, right
 
 
-def adopt(fd: int) -> socket.socket:
+def narrow_pair() -> tuple[Socket, Socket]:
+    """Two connected ends for small messages, blocking, close-on-exec."""
+    return _socket.socketpair(_AF_UNIX, _SEQPACKET | _CLOEXEC)
+
+
+def adopt(fd: int) -> Socket:
     """The socket object of a descriptor that was inherited or received; it owns the descriptor from here on."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
+    sock = Socket(_AF_UNIX, _SEQPACKET, 0, fd)
     os.set_inheritable(fd, False)
     widen(sock)
     return sock
 
 
-def listen(folder: str, name: str) -> socket.socket:
+def listen(folder: str, name: str) -> Socket:
     """A listening socket at `folder`/`name`, mode 0600, non-blocking; a stale one there is replaced.
 
     The path is bound by way of a descriptor of the folder, so that its length does not matter (sun_path holds 107 bytes).
     """
     folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock = Socket(_AF_UNIX, _SEQPACKET | _CLOEXEC)
     try:
         try:
             os.unlink(name, dir_fd=folder_fd)
@@ -82,6 +99,14 @@ def listen(folder: str, name: str) -> socket.socket:
     return sock
 
 
+def accept(listener: Socket) -> Socket:
+    """The next connection, widened. Raises BlockingIOError when there is none (any more)."""
+    with socket.socket(fileno=os.dup(listener.fileno())) as rich:
+        sock, _ = rich.accept()
+    widen(sock)
+    return sock
+
+
 def connect(folder: str, name: str) -> socket.socket:
     """A connection to who listens at `folder`/`name`. Raises FileNotFoundError, or ConnectionRefusedError where nobody does."""
     folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -99,13 +124,13 @@ def connect(folder: str, name: str) -> socket.socket:
 
 def encode(message: Message) -> bytes:
     """The bytes of a message. Raises ValueError if it is larger than a packet may be."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = quickjson.dumps(message).encode()
     if len(data) > MAX_MESSAGE:
         raise ValueError(f"message of {len(data)} bytes, {MAX_MESSAGE} fit")
     return data
 
 
-def send(sock: socket.socket, message: Message, fds: Iterable[int] = ()) -> None:
+def send(sock: Socket, message: Message, fds: Iterable[int] = ()) -> None:
     """Send a message and duplicates of `fds`; all of it or nothing.
 
     Raises BlockingIOError (non-blocking socket, receiver is slow), BrokenPipeError or ConnectionResetError (nobody there).
@@ -113,32 +138,32 @@ def send(sock: socket.socket, message: Message, fds: Iterable[int] = ()) -> None
     send_encoded(sock, encode(message), fds)
 
 
-def send_encoded(sock: socket.socket, data: bytes, fds: Iterable[int] = ()) -> None:
+def send_encoded(sock: Socket, data: bytes, fds: Iterable[int] = ()) -> None:
     """`send` for a message that is encoded already (kept in a queue)."""
     rights = array.array("i", fds)
-    sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else [], socket.MSG_NOSIGNAL)
+    sock.sendmsg([data], [(_SOL_SOCKET, _SCM_RIGHTS, rights)] if rights else [], _MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
+def receive(sock: Socket) -> tuple[Message | None, list[int]]:
     """The next message and the descriptors that came with it; `(None, [])` when the other side is gone.
 
     Raises BlockingIOError (non-blocking socket, nothing there) and ChannelError (not a message; its descriptors are closed).
     """
     try:
-        data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, _ROOM_FOR_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, _ROOM_FOR_FDS, _MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         # The peer closed with words of ours unread. The kernel tells that before what the peer said last; ask again for it.
-        data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, _ROOM_FOR_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = sock.recvmsg(MAX_MESSAGE, _ROOM_FOR_FDS, _MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % _INT])
     if not data and not fds:
         return None, []
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _MSG_TRUNCATED:
             raise ChannelError("a message was truncated")
-        message = json.loads(data)
+        message = quickjson.loads(data)
         if not isinstance(message, dict):
             raise ChannelError("a message is not an object")
     except (ValueError, ChannelError) as exc:

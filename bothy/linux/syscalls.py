@@ -49,7 +49,7 @@ RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RE
 # clone(2), unshare(2), setns(2): linux/sched.h
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x80, 0x20000, 0x2000000, 0x4000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x8000000, 0x10000000, 0x20000000, 0x40000000
-CLONE_INTO_CGROUP = 0x200000000
+CLONE_INTO_CGROUP, CLONE_PARENT = 0x200000000, 0x8000
 
 # prctl(2): linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_SET_SECCOMP = 1, 4, 8, 15, 22
@@ -239,12 +239,16 @@ _locked_syscall = ctypes.PyDLL(None, use_errno=True).syscall  # keeps the interp
 _locked_syscall.restype = ctypes.c_long
 
 
-def fork_into_cgroup(cgroup_fd: int) -> int:
-    """os.fork, with the child born in the cgroup (v2) whose folder `cgroup_fd` is: clone3(2) with CLONE_INTO_CGROUP.
+def fork_into_cgroup(cgroup_fd: int, *, sibling: bool = False) -> int:
+    """os.fork, with the child born in the cgroup (v2) whose folder `cgroup_fd` is (-1: in our own): clone3(2), CLONE_INTO_CGROUP.
+
+    With `sibling` the child's parent is the calling process's parent (CLONE_PARENT).
 
     Moving a process afterwards waits for an RCU grace period (measured: 6 ms), this does not. Only for single-threaded processes.
     """
-    arguments = _CloneArgs(flags=CLONE_INTO_CGROUP, exit_signal=17, cgroup=cgroup_fd)
+    flags = (CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0) | (CLONE_PARENT if sibling else 0)
+    # A sibling's exit signal is that of the calling process, and naming one is an error.
+    arguments = _CloneArgs(flags=flags, exit_signal=0 if sibling else 17, cgroup=max(0, cgroup_fd))
     _before_fork()
     pid: int = _locked_syscall(_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
     if pid == 0:

@@ -22,10 +22,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import sys
 import traceback
-from types import FrameType
 
 from bothy.containers import sandbox as sandboxes
 from bothy.containers.sandbox import Sandbox
@@ -47,12 +45,13 @@ PATIENCE = 60.0
 class Spawner:
     """Serves one daemon, at the other end of `sock`."""
 
-    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+    def __init__(self, loop: Loop, sock: channel.Socket) -> None:
         self._loop = loop
         self._pool = Pool(sandboxes.make)
         self._revival: Revival | None = None
         self._refill: Timer | None = None
         loop.reap()
+        loop.on_signal(signal.SIGTERM, self._end)
         self._daemon = Connection(loop, sock, self._handle, self._lost)
 
     # Requests.
@@ -159,15 +158,14 @@ class Spawner:
 
 
 def shed(keep: list[int]) -> None:
-    """In a forked child: close every descriptor but these, and forget the parent's signal handling."""
+    """In a forked child: close every descriptor but these. Signals stay caught, but are not told to the parent's loop."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     low = 0
     for fd in sorted(set(keep)):
         if fd > low:  # closerange(0, 0) would be close_range(0, UINT_MAX)
             os.closerange(low, fd)
         low = fd + 1
-    syscalls.close_range(low)
+    os.closerange(low, 1 << 30)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -198,9 +196,4 @@ def _settle() -> None:
     os.dup2(null, 0)
     os.close(null)
     os.chdir("/")
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
-        signal.signal(number, _nothing)
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """A signal that the spawner does not care about."""
+    keeper.catch_signals()

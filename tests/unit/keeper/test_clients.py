@@ -54,7 +54,7 @@ def test_output_only_client_may_close_its_input(harness: Harness) -> None:
 
 
 def test_program_without_stdin_reads_nothing(harness: Harness) -> None:
-    daemon = harness.keeper("sh", "-c", "cat; echo end")
+    daemon = harness.keeper("sh", "-c", "cat; sleep 0.3; echo end")
     peer = harness.start(daemon, stdin=True)
     peer.send(b"lost\n")
     assert peer.rest() == b"end\n"
