@@ -57,7 +57,7 @@ class App:
             cast("ApiConnection", request.protocol).answered()
 
     async def _dispatch(self, request: BaseRequest) -> StreamResponse:
-        path = request._message.path.partition("?")[0]  # noqa: SLF001
+        path = request.raw_path.partition("?")[0]
         version: Version = replies.API_VERSION
         if match := _VERSIONED.fullmatch(path):
             version, path = (int(match[1]), int(match[2])), match[3]

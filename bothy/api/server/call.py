@@ -64,7 +64,7 @@ class Call:
         """All values of a parameter, in order."""
         if self._query is None:
             self._query = {}
-            for key, value in parse_qsl(self.request._message.path.partition("?")[2], keep_blank_values=True):  # noqa: SLF001
+            for key, value in parse_qsl(self.request.raw_path.partition("?")[2], keep_blank_values=True):
                 self._query.setdefault(key, []).append(value)
         return self._query.get(name, [])
 
