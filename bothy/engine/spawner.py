@@ -12,6 +12,7 @@ never comes to exist that socket is at its end.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -22,12 +23,22 @@ from typing import Any
 from bothy.engine.ranges import Ranges
 from bothy.engine.wire import Link
 from bothy.errors import Unavailable
-from bothy.linux import channel
+from bothy.linux import channel, executable
 from bothy.log import logger
 from bothy.spawner import command
 
 _log = logger("engine")
 _MAX_RESTARTS, _RESTART_WINDOW = 5, 10.0
+
+
+def _start(argv: list[str], fd: int) -> subprocess.Popen[bytes]:
+    """Start the spawner with one descriptor; its interpreter runs from a read-only mount, see `linux.executable`."""
+    sealed = executable.sealed()
+    try:
+        path = f"/proc/{os.getpid()}/fd/{sealed}"
+        return subprocess.Popen(argv, executable=path, pass_fds=(fd,), stdin=subprocess.DEVNULL)
+    finally:
+        os.close(sealed)
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Spawner:
         ours, theirs = channel.pair()
         fd = theirs.fileno()
         try:
-            self._process = subprocess.Popen(command.argv(fd), pass_fds=(fd,), stdin=subprocess.DEVNULL)
+            self._process = _start(command.argv(fd), fd)
         except OSError as exc:
             ours.close()
             raise Unavailable(f"the spawner can not be started: {exc}", errno=exc.errno or 0) from exc
