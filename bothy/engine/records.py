@@ -157,8 +157,10 @@ def _translated(exc: sqlite3.Error | OSError, file: Path, doing: str) -> BothyEr
     text = str(exc)
     if isinstance(exc, OSError):
         return Unavailable(f"can not {doing} {file}: {exc.strerror or exc}", errno=exc.errno or 0)
-    if "full" in text or "disk I/O" in text:
-        return Unavailable(f"can not {doing} {file}: {text}", hint="free some space on the disk that holds BOTHY_ROOT")
-    if "locked" in text or "unable to open" in text or "readonly" in text:
+    if "full" in text:
+        return Unavailable(
+            f"can not {doing} {file}: no space left on device", hint="free some space on the disk that holds BOTHY_ROOT", errno=28
+        )
+    if "disk I/O" in text or "locked" in text or "unable to open" in text or "readonly" in text:
         return Unavailable(f"can not {doing} {file}: {text}")
     return Broken(f"can not {doing} {file}: {text}")

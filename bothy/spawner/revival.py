@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 
 REVIVED = "BOTHY_REVIVED"
-STEADY = 60.0
-ATTEMPTS = 8
-LONGEST = 30.0
+STEADY = 20.0
+ATTEMPTS = 60
+LONGEST = 2.0
 _LISTEN_FD = 3
 
 
@@ -47,7 +47,7 @@ class Revival:
         """Seconds to wait before the daemon is started; None when it is time to give up."""
         if self.count >= ATTEMPTS:
             return None
-        return min(LONGEST, 0.1 * 4.0**self.count) if self.count else 0.0
+        return min(LONGEST, 0.05 * 2.0 ** min(self.count, 10)) if self.count else 0.0
 
     def start(self) -> int:
         """Run the daemon with its socket (LISTEN_FDS, see sd_listen_fds(3)); its pid. Raises OSError."""

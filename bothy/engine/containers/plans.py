@@ -12,7 +12,9 @@ from bothy.containers import seccomp
 from bothy.containers.model import ContainerPlan
 from bothy.engine import security, spec
 from bothy.engine.hall import Hall
-from bothy.engine.model import Workload
+from bothy.engine.model import Wall, Workload
+from bothy.engine.workloads import Live
+from bothy.errors import BothyError
 from bothy.images.model import Image
 from bothy.machines import templates
 from bothy.machines.model import MachinePlan
@@ -66,16 +68,25 @@ def ready(hall: Hall, image: Image, cpus: int, memory: int, progress: Progress) 
     return template, hall.images.machine_disk(image, progress)
 
 
-async def prepare(hall: Hall, record: Workload, progress: Progress) -> None:
-    """Make now what the first start of such a machine would have to make, telling how it goes; nothing for a container."""
-    if record.wall == "vm":
-        loop = asyncio.get_running_loop()
+async def prepare(hall: Hall, live: Live, progress: Progress) -> None:
+    """Make now what the first start of such a machine would have to make, telling how it goes; nothing for a container.
 
-        def tell(words: str) -> None:
-            loop.call_soon_threadsafe(progress, words)
+    A failure is one of the start that would have followed: with auto-remove the workload is gone then.
+    """
+    if live.record.wall is Wall.CONTAINER:
+        return
+    loop = asyncio.get_running_loop()
 
-        cpus, memory = machine_size(hall, record)
-        await asyncio.to_thread(ready, hall, hall.images.resolve(record.image), cpus, memory, tell)
+    def tell(words: str) -> None:
+        loop.call_soon_threadsafe(progress, words)
+
+    cpus, memory = machine_size(hall, live.record)
+    try:
+        await asyncio.to_thread(ready, hall, hall.images.resolve(live.record.image), cpus, memory, tell)
+    except (BothyError, OSError):
+        if live.record.host_config.auto_remove:
+            await hall.auto_remove(hall, live)
+        raise
 
 
 def _silent(_: str) -> None:

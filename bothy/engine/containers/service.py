@@ -39,7 +39,7 @@ class Containers:
         return await listing.sizes(self._hall)
 
     async def prepare(self, ref: str, progress: Callable[[str], None]) -> None:
-        await plans.prepare(self._hall, self.get(ref), progress)
+        await plans.prepare(self._hall, self._hall.workloads.find(ref), progress)
 
     async def start(self, ref: str) -> None:
         await start.start(self._hall, self._hall.workloads.find(ref))

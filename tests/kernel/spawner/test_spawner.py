@@ -137,7 +137,7 @@ def test_dead_daemon_is_brought_back_with_its_socket(tmp_path: Path, listener: s
     client.close()
 
 
-@pytest.mark.parametrize(("environ", "bye"), [({"INVOCATION_ID": "x"}, False), ({}, True), ({"BOTHY_REVIVED": "8"}, False)])
+@pytest.mark.parametrize(("environ", "bye"), [({"INVOCATION_ID": "x"}, False), ({}, True), ({"BOTHY_REVIVED": "60"}, False)])
 def test_daemon_is_not_brought_back(tmp_path: Path, listener: socket.socket, environ: dict[str, str], bye: bool) -> None:
     harness = SpawnerHarness(tmp_path, environ=environ)
     mark = tmp_path / "mark"
