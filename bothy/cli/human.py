@@ -108,6 +108,8 @@ def moment(text: str, flag: str) -> str:
     if text[:4].isdecimal() and text[4:5] == "-":
         full = text + "1970-01-01T00:00:00"[len(text) :] if len(text) < 19 else text
         seconds = epoch(full.replace(" ", "T"))
+        if seconds and full.endswith("Z"):
+            return full.replace(" ", "T")  # as it is: a float has not the digits of a log's time
         if len(full) == 19:  # no zone: ours
             seconds += -time.localtime(seconds).tm_gmtoff
         if seconds:

@@ -105,8 +105,19 @@ class Log:
             for piece in pieces(line) if len(line) > PARTIAL else (line,):
                 entries.append(entry(piece.decode("utf-8", "bothy-each"), which, moment))
         data = _escape("".join(entries)).encode("utf-8")
-        if self._plan.max_size > 0 and self._size and self._size + len(data) > self._plan.max_size:
+        while limit := self._plan.max_size:
+            if self._size + len(data) <= limit:
+                break
+            fits = data.rfind(b"\n", 0, max(0, limit - self._size)) + 1
+            if not fits and not self._size:
+                fits = data.find(b"\n") + 1  # one entry that is larger than a file may be
+            self._append(data[:fits])
+            data = data[fits:]
+            if not data:
+                return
             self._rotate()
+            if self._size:
+                break  # it could not: better a file that is too large than lines lost
         self._append(data)
 
     def _append(self, data: bytes) -> None:
