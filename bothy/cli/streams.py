@@ -63,8 +63,8 @@ class Attachment:
         self._poll.register(signals.fd, IN)
         if also >= 0:
             self._poll.register(also, IN)
-        if stdin:
-            self._poll.register(0, IN)
+        self._listens = False
+        self._listen(wanted=stdin)
         if taken.leftover:
             self._show(taken.leftover)
 
@@ -79,7 +79,7 @@ class Attachment:
                     if fd == self._link:
                         self._on_link(event)
                     elif fd == 0:
-                        if self._has_input and self._on_input():
+                        if self._listens and self._on_input():
                             return True
                     elif fd == self._signals.fd:
                         for number in self._signals.read():
@@ -152,13 +152,19 @@ class Attachment:
                 return
             self._unsent = self._unsent[sent:]
         self._poll.modify(self._link, IN | OUT if self._unsent else IN)
-        if self._has_input:
-            self._poll.modify(0, 0 if self._unsent else IN)
+        self._listen(wanted=self._has_input and not self._unsent)
+
+    def _listen(self, *, wanted: bool) -> None:
+        """Look at our stdin or not. One that nothing is wanted of is taken out: it would still tell that its writer is gone."""
+        if wanted and not self._listens:
+            self._poll.register(0, IN)
+        elif self._listens and not wanted:
+            self._poll.unregister(0)
+        self._listens = wanted
 
     def _stop_input(self) -> None:
-        if self._has_input:
-            self._has_input = False
-            self._poll.unregister(0)
+        self._has_input = False
+        self._listen(wanted=False)
 
     def _half_close(self) -> None:
         try:

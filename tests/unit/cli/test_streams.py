@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,22 @@ def test_a_program_that_does_not_read_does_not_stop_its_output(sessions: list[Se
     assert offered > 65536
     session.sock.close()
     assert session.process.wait(timeout=20) == 0
+
+
+def test_input_whose_writer_is_gone_is_sent_whole(sessions: list[Session]) -> None:
+    """The writer has ended before all is read, and nobody takes anything for a while: nothing is skipped."""
+    session = begin(sessions)
+    data = bytes(range(256)) * 4096
+    writer = threading.Thread(target=lambda: (session.stdin.write(data), session.stdin.close()))
+    writer.start()
+    received = b""
+    while part := session.sock.recv(1000 if len(received) < 200_000 else 65536):
+        received += part
+    writer.join()
+    session.process.stdin = None
+    assert received == data
+    session.sock.close()
+    assert session.finish()[1] == b"detached False\n"
 
 
 def test_detach_keys_end_the_session_only(sessions: list[Session]) -> None:
