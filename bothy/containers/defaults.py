@@ -89,6 +89,14 @@ def namespaces(*, network: str = "private", private: Iterable[str] = NAMESPACES)
     return [Namespace(kind, network if kind == "network" and network != "private" else "") for kind in kinds]
 
 
+def sysctls(*, network: str = "private", id_base: int = 0) -> dict[str, str]:
+    """In a network of its own a container may use low ports and ping without privilege, as in Docker."""
+    if network != "private":
+        return {}
+    groups = f"{id_base} {id_base + 65535}" if id_base else "0 2147483647"
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": groups}
+
+
 def capabilities(
     add: Iterable[str] = (), drop: Iterable[str] = (), *, privileged: bool = False, bounding: int | None = None
 ) -> tuple[Capabilities, list[str]]:

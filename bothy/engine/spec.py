@@ -149,7 +149,7 @@ def spec(record: Workload, folder: Path, shm_size: int) -> tuple[Spec, list[str]
         resources=resources(record),
         masked_paths=[] if open_paths else masked,
         readonly_paths=[] if open_paths else readonly,
-        sysctl=host.sysctls,
+        sysctl={**defaults.sysctls(network="private" if "network" in private else "host", id_base=record.id_base), **host.sysctls},
     )
     root = Root(str(folder), readonly=host.readonly_rootfs)
     return Spec(main, root, hostname(record), mounts(record, folder, shm_size), linux), warnings

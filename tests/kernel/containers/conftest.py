@@ -31,7 +31,7 @@ VETH = f"bt{os.getpid()}"
 APPLETS = (
     "cat", "chmod", "chown", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod",
     "mount", "nc", "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "sync", "tail", "test", "touch", "tr", "true", "tty",
-    "umount", "wc", "yes", "nproc", "usleep", "seq", "su", "sysctl",
+    "umount", "wc", "timeout", "yes", "nproc", "usleep", "seq", "su", "sysctl",
 )  # fmt: skip
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n"
 GROUP = "root:x:0:root\nann:x:1000:\nwheel:x:10:root,ann\nstaff:x:50:\ntty:x:5:\n"

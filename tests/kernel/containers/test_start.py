@@ -199,6 +199,14 @@ def test_hostname_and_sysctls(rig: Any) -> None:
     assert Path("/proc/sys/kernel/shmmni").read_text().strip() != "99"
 
 
+def test_low_ports_and_ping_for_everybody(rig: Any) -> None:
+    options = {"sysctl": defaults.sysctls(id_base=rig.id_base), "user": "ann"}
+    script = "timeout 0.2 nc -l -p 80 127.0.0.1; echo $?; cat /proc/sys/net/ipv4/ping_group_range"
+    words = rig.run(["sh", "-c", script], caps=defaults.capabilities(drop=["ALL"])[0], **options).out.split()
+    assert words[0] == "143"  # it listened until its time was up
+    assert words[1:] == ["0", "65535" if rig.userns else "2147483647"]
+
+
 def test_a_sysctl_that_the_kernel_refuses(rig: Any) -> None:
     failure = rig.run(["true"], sysctl={"net.ipv4.ip_forward": "nonsense"}).failure
     assert failure["stage"] == "sysctl"

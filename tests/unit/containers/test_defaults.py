@@ -86,3 +86,9 @@ def test_host_devices_are_devices() -> None:
     found = {device.path: device for device in defaults.host_devices()}
     assert (found["/dev/null"].type, found["/dev/null"].major, found["/dev/null"].minor) == ("c", 1, 3)
     assert not any(path.startswith("/dev/pts/") for path in found)
+
+
+def test_ports_and_ping_without_privilege_in_a_network_of_ones_own() -> None:
+    assert defaults.sysctls()["net.ipv4.ping_group_range"] == "0 2147483647"
+    assert defaults.sysctls(id_base=1000)["net.ipv4.ping_group_range"] == "1000 66535"
+    assert defaults.sysctls(network="host") == {}
