@@ -1,7 +1,8 @@
 """Frozen dataclasses to JSON and back, the one way plans, records and API bodies cross a process, a disk or the door.
 
 Two codecs differ in the names they give to fields: `PLAIN` writes camelCase (plans, records, OCI documents; exceptions by
-`field(metadata={"json": "hostID"})`), `API` writes PascalCase (the Docker Engine API; exceptions by `metadata={"api": "OomScoreAdj"}`).
+`field(metadata={"json": "hostID"})`), `API` writes PascalCase (the Docker Engine API; exceptions by
+`field(metadata={"api": "OomScoreAdj"})`).
 
 Reading: unknown keys are ignored, null is as good as absent, a value of the wrong type raises `ValueError` naming the path to it.
 Writing: fields that are None are left out. Standard library only: the keeper and the guest read their plans with this.
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Reader = Callable[[Any, str], Any]
+_SCALARS = (str, int, bool, float, type(None))
 
 
 def camel(name: str) -> str:
@@ -43,8 +45,14 @@ class Codec:
 
     def to_data(self, value: Any) -> Any:
         """Plain dicts, lists and scalars of a dataclass (or of a container of them)."""
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            pairs = ((key, getattr(value, name)) for name, key, _, _ in self._fields(type(value)))
+        kind = type(value)
+        if kind in _SCALARS:
+            return value
+        fields = self._known_fields.get(kind)
+        if fields is None and dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = self._fields(kind)
+        if fields is not None:
+            pairs = ((key, getattr(value, name)) for name, key, _, _ in fields)
             return {key: self.to_data(v) for key, v in pairs if v is not None}
         if isinstance(value, enum.Enum):
             return value.value

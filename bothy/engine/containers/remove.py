@@ -76,7 +76,8 @@ async def _remove(hall: Hall, live: Live, *, volumes: bool) -> None:
     hall.tell(record, "destroy")
     live.tell(live.last_exit(), "removed", "not-running", "next-exit")
     if trash:
-        await trees.empty(trash)
+        # After the answer: whoever asked need not wait for what can not be seen any more.
+        hall.background(trees.empty(trash), f"the deletion of {trash}")
 
 
 async def _remove_volumes(hall: Hall, live: Live) -> None:
