@@ -2,9 +2,9 @@
 
     keeper                                        child (already in the container's pid namespace)
       │ fork (into the cgroup) ────────────────────▶│ undumpable; joins its cgroups
-      │ makes the veth pair                         │ opens bind sources, joins net, ipc, uts, unshares mounts,
+      │ makes the veth pair, both ends configured   │ opens bind sources, joins net, ipc, uts, unshares mounts,
       │                                             │ builds the root with the host's privileges, pivots
-      │── {"go"} (or end: give up) ────────────────▶│ configures its interface
+      │── {"go"} (or end: give up) ────────────────▶│ configures an interface that has no veth
       │                                             │ joins the user namespace; copies the mounts into it, so that they
       │                                             │ are locked; limits, seccomp, capabilities, ids
       │◀─ {"warnings"} + pty's master, root folder ─│

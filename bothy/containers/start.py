@@ -158,7 +158,11 @@ class Container(Running):
         plan = self._plan
         if plan.veth and plan.interface and sandbox.netns >= 0:
             try:
-                links.connect(plan.veth, plan.bridge, sandbox.netns, plan.interface)
+                try:
+                    links.connect(plan.veth, plan.bridge, sandbox.netns, plan.interface)
+                except FileExistsError:  # of our last life: the kernel takes its time to let go of a dead namespace's links
+                    links.delete_link(plan.veth, missing_ok=True)
+                    links.connect(plan.veth, plan.bridge, sandbox.netns, plan.interface)
             except OSError as exc:
                 raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.veth) from exc
 

@@ -153,6 +153,16 @@ def test_masked_and_readonly_paths(rig: Any) -> None:
     assert len([line for line in lines[2:] if "Read-only file system" in line]) == 2
 
 
+def test_what_was_made_for_it_can_not_be_undone(rig: Any) -> None:
+    """Even by one that may mount: mounts that came into its user namespace from outside are locked."""
+    if not rig.userns:
+        return
+    script = "for p in /proc/keys /proc/sys /sys/firmware; do umount $p && echo undone; done; mount -o remount,rw / && echo undone; echo end"
+    caps, _ = defaults.capabilities(["SYS_ADMIN"])
+    result = rig.run(["sh", "-c", script + "; mount -t tmpfs mine /tmp && echo may mount"], caps=caps, readonly=True)
+    assert result.out.splitlines() == ["end", "may mount"]
+
+
 def test_devices_that_are_there(rig_of_each_version: Any) -> None:
     script = (
         "echo x > /dev/null; head -c4 /dev/zero | wc -c; head -c4 /dev/urandom | wc -c; readlink /dev/ptmx; (echo > /dev/full) 2>&1"
