@@ -60,11 +60,12 @@ class Agent:
         gc.freeze()
         self._stem = programs.Stem()
         early.empty()
+        early.settle()
         self._port.say(event="ready", nic=early.nic_index())
 
     def _frame(self, frame: wire.Frame) -> None:
         if frame.kind == wire.MESSAGE:
-            self._message(wire.message_of(frame))
+            self._message(wire.order_of(frame))
             return
         session = self._sessions.get(frame.stream >> 2)
         if session is None:
@@ -152,7 +153,8 @@ def warm() -> None:
         rlimits=[oci.Rlimit("RLIMIT_NOFILE", 1, 1)],
     )
     PLAIN.from_data(oci.Process, PLAIN.to_data(process))
-    wire.message_of(wire.Decoder().feed(wire.encode_message({"op": "", "nested": [1.5, None, True]}))[0])
+    programs.rehearse(process)
+    wire.order_of(wire.Decoder().feed(wire.encode_order({"op": "", "nested": [1, None, True]}))[0])
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
     /proc /sys /dev      proc, sys with cgroup2, dev with pts, shm and mqueue: here, and as detached copies for the clone's root
     /disk/scratch        the scratch disk, pristine, mounted
+    /disk/own            a tmpfs, the layer between the image and the scratch disk
 
 Costs nothing in a clone, so as much as possible is done here.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import time
 from dataclasses import dataclass
 
 from bothy.linux import links, mounts, netlink
@@ -21,8 +23,12 @@ SCRATCH = "/disk/scratch"
 UPPER, WORK = f"{SCRATCH}/upper", f"{SCRATCH}/work"
 LOWER = "/disk/lower"
 ROOT = "/disk/root"
+OWN = "/disk/own"
+FOLDERS = ("etc", "proc", "sys", "dev")
+FILES = ("hosts", "hostname", "resolv.conf", "machine-id")
 HOST = "/host"
 SCRATCH_OPTIONS = "noinit_itable,discard"
+_SETTLE = 1.2  # seconds; the carrier of a card is looked at once a second
 _FINIT_MODULE = 313
 _NOSUID_NODEV_NOEXEC = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
@@ -56,8 +62,27 @@ def prepare() -> Kit:
     sc.mount(scratch_device(), SCRATCH, "ext4", 0, SCRATCH_OPTIONS)
     for folder in (UPPER, WORK):
         os.mkdir(folder)
+    _make_own_layer()
+    for device in (root_device(), scratch_device()):
+        _simplify(os.path.basename(device))
     proc, sys, dev = (mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev"))
     return Kit(proc, sys, dev, _netlink())
+
+
+def _make_own_layer() -> None:
+    """A layer for files that the engine gives every machine, and for the places of mounts that an image may lack."""
+    os.mkdir(OWN)
+    sc.mount("own", OWN, "tmpfs", 0, "mode=755")
+    for folder in FOLDERS:
+        os.mkdir(f"{OWN}/{folder}", 0o755)
+    for name in FILES:
+        _write(f"{OWN}/etc/{name}", "")
+
+
+def _simplify(disk: str) -> None:
+    """The host schedules and merges; in the guest that is only more code on the way to the disk."""
+    for name, value in (("scheduler", "none"), ("wbt_lat_usec", "0"), ("nomerges", "2")):
+        _write(f"/sys/block/{disk}/queue/{name}", value)
 
 
 def _netlink() -> socket.socket:
@@ -99,6 +124,14 @@ def empty() -> None:
     os.sync()
     _write("/proc/sys/vm/drop_caches", "3")
     _write("/proc/sys/vm/compact_memory", "1")
+
+
+def settle() -> None:
+    """Give the kernel time for what it does a moment later (the card's carrier, statistics, grace periods, compaction).
+
+    It would do so in every clone otherwise, before the agent gets the processor. There is no event to wait for.
+    """
+    time.sleep(_SETTLE)
 
 
 def _load_modules(folder: str) -> None:

@@ -9,13 +9,11 @@ step.
 
 from __future__ import annotations
 
-import base64
 import errno
 import fcntl
 import os
 import socket
 import stat
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +26,6 @@ from bothy.linux import syscalls as sc
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 _SHARES = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap"
 _NIC = "/sys/class/net/eth0/device"
-_NLMSG_ERROR = 2
 
 
 def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
@@ -39,11 +36,11 @@ def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
     """
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("clock", lambda: set_clock(plan["time"])),
-        ("random", lambda: add_entropy(base64.b64decode(plan["entropy"]))),
+        ("random", lambda: add_entropy(bytes.fromhex(plan["entropy"]))),
         ("hostname", lambda: socket.sethostname(plan["hostname"])),
         ("network", lambda: set_network(kit.netlink, plan["network"], ipv6=plan["ipv6"])),
         ("disk", lambda: mount_disks(fresh=plan["fresh"])),
-        ("files", lambda: write_files(plan["files"])),
+        ("files", lambda: write_files(plan["files"], fresh=plan["fresh"])),
         ("root", make_root),
         ("mount", lambda: attach(kit)),
         ("mount", lambda: mount_tmpfs(plan["mounts"])),
@@ -66,10 +63,13 @@ def set_clock(nanoseconds: int) -> None:
 
 
 def add_entropy(seed: bytes) -> None:
-    """Mix fresh randomness of the host into the kernel's pool and have its generator start from it, see random(4)."""
+    """Mix fresh randomness of the host into the kernel's pool and have its generator start from it.
+
+    `seed` is a struct rand_pool_info, see random(4).
+    """
     fd = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, RNDADDENTROPY, struct.pack("ii", len(seed) * 8, len(seed)) + seed)
+        fcntl.ioctl(fd, RNDADDENTROPY, seed)
         fcntl.ioctl(fd, RNDRESEEDCRNG)
     finally:
         os.close(fd)
@@ -87,10 +87,10 @@ def set_network(netlink: socket.socket, requests: str, *, ipv6: bool) -> None:
     if ipv6:
         _write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0")
     netlink.send(bytes.fromhex(requests))
-    answer = netlink.recv(65536)
+    answer = netlink.recv(4096)
     for at in range(0, len(answer) - 19, 36):  # struct nlmsghdr, the error, and (NETLINK_CAP_ACK) the request's header
-        _, kind, number = struct.unpack_from("=IHxxxxxxxxxxi", answer, at)
-        if kind == _NLMSG_ERROR and number:
+        number = int.from_bytes(answer[at + 16 : at + 20], "little", signed=True)
+        if number:
             raise OSError(-number, os.strerror(-number))
 
 
@@ -103,8 +103,8 @@ def mount_disks(*, fresh: bool) -> None:
 
 
 def make_root() -> None:
-    """The overlay of image and scratch disk becomes the root."""
-    layers = f"lowerdir={early.LOWER},upperdir={early.UPPER},workdir={early.WORK}"
+    """The overlay of image, own files and scratch disk becomes the root."""
+    layers = f"lowerdir={early.OWN}:{early.LOWER},upperdir={early.UPPER},workdir={early.WORK}"
     sc.mount("overlay", early.ROOT, "overlay", 0, layers)
     # Moved over the old root rather than chroot'ed into: so programs can make user namespaces and pivot_root of their own.
     os.chdir(early.ROOT)
@@ -116,43 +116,39 @@ def make_root() -> None:
 def attach(kit: early.Kit) -> None:
     """The prepared mounts, at their places in the new root."""
     for tree, path in ((kit.proc, "/proc"), (kit.sys, "/sys"), (kit.dev, "/dev")):
-        try:
-            target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            os.mkdir(path)
-            target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sc.move_mount(tree, target)
         os.close(target)
         os.close(tree)
 
 
-def write_files(files: dict[str, str]) -> None:
-    """Small files in /etc (by name) that the engine writes into the machine's disk: hosts, resolv.conf, …
+def write_files(files: dict[str, str], *, fresh: bool) -> None:
+    """Small files in /etc (by name) that the engine gives every machine: hosts, resolv.conf, …
 
-    They are put into the upper layer before the overlay is there, which is half the work. They hide what the image has of that
-    name, a link to nowhere for example.
+    They are in a layer of their own, in memory, between the image and the machine's disk: so they hide what the image has of that
+    name (a link to nowhere for example), and what an earlier life of the machine has made of them is removed.
     """
-    folder = f"{early.UPPER}/etc"
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            return  # of the user's making, in an earlier life of this machine
-    else:
-        _resemble(folder, f"{early.LOWER}/etc")
+    for name in early.FILES:
+        if name not in files:
+            os.unlink(f"{early.OWN}/etc/{name}")
     for name, text in files.items():
-        path = f"{folder}/{name}"
-        try:
-            _write(path, text, os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
-        except OSError as exc:
-            if exc.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-                raise
-            os.unlink(path)
-            _write(path, text, os.O_CREAT | os.O_EXCL)
+        _write(f"{early.OWN}/etc/{name}", text, os.O_CREAT)
+        if not fresh:
+            _remove(f"{early.UPPER}/etc/{name}")
+    for folder in early.FOLDERS:
+        _resemble(f"{early.OWN}/{folder}", f"{early.LOWER}/{folder}")
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise
 
 
 def _resemble(folder: str, model: str) -> None:
-    """The mode and owner of the image's folder, if it has one."""
+    """The mode and owner of the image's folder, if it has one: those of the layer above are what is seen."""
     try:
         status = os.lstat(model)
     except FileNotFoundError:

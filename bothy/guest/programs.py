@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from bothy.containers import process as stages
@@ -21,7 +22,7 @@ from bothy.errors import StageError, failure_of
 from bothy.jsonable import PLAIN
 from bothy.keeper import processes
 from bothy.keeper.workload import STDOUT
-from bothy.linux import channel, syscalls, terminal
+from bothy.linux import capabilities, channel, syscalls, terminal
 from bothy.oci.runtime import Process
 
 
@@ -126,6 +127,37 @@ def _run(text: bytes, fds: list[int]) -> NoReturn:
         os.write(status, json.dumps(failure_of(exc, "start")).encode())
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def rehearse(process: Process) -> None:
+    """Go through the motions of `_run` in this process, harmlessly: what the library builds at the first use is built then."""
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    stages.set_rlimits([])
+    stages.set_oom_score(None)
+    users.identity(root, process.user)
+    os.close(root)
+    everything = capabilities.effective()
+    capabilities.limit_bounding(everything)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
+    capabilities.clear_ambient()
+    capabilities.capset(everything, everything, everything)
+    capabilities.mask(process.capabilities.bounding if process.capabilities else [])
+    syscalls.close_range(1 << 20, flags=syscalls.CLOSE_RANGE_CLOEXEC)
+    try:
+        stages.execute(replace(process, args=["no-such-program"]), users.Identity())
+    except StageError:
+        pass
+    try:
+        syscalls.mount("", "/no-such-folder", None)
+    except OSError:
+        pass
+    try:
+        syscalls.move_mount(-1, -1)
+    except OSError:
+        pass
 
 
 def _take_stdio(process: Process, stdio: list[int]) -> None:

@@ -220,12 +220,12 @@ class MachineWorkload:
 
     def say(self, op: str, **rest: Any) -> None:
         """A message that needs no answer."""
-        self.send(wire.encode_message({"op": op, **rest}))
+        self.send(wire.encode_order({"op": op, **rest}))
 
     def _ask(self, message: dict[str, Any], reply: Reply) -> None:
         self._seq += 1
         self._replies[self._seq] = reply
-        self.send(wire.encode_message({**message, "seq": self._seq}))
+        self.send(wire.encode_order({**message, "seq": self._seq}))
 
     def _run(self, number: int, session: wall.Session, started: wall.Started, message: dict[str, Any]) -> None:
         process = self._processes[number] = GuestProcess(self, number, session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Iterable
 
 from bothy.linux import syscalls
@@ -20,14 +21,7 @@ NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _VERSION_3 = 0x20080522
 
 
-class _Header(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _Data(ctypes.Structure):
-    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
-
-
+_HEADER = struct.pack("=Ii", _VERSION_3, 0)  # struct __user_cap_header_struct, of the calling thread
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -75,12 +69,9 @@ def limit_bounding(allowed: int) -> None:
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of the calling thread."""
-    data = (_Data * 2)()
-    for half in (0, 1):
-        shift = 32 * half
-        low = 0xFFFFFFFF
-        data[half] = _Data(effective >> shift & low, permitted >> shift & low, inheritable >> shift & low)
-    if _libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), data):
+    low = 0xFFFFFFFF
+    sets = (effective, permitted, inheritable)
+    if _libc.capset(_HEADER, struct.pack("=6I", *(bits & low for bits in sets), *(bits >> 32 & low for bits in sets))):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "capset")
 

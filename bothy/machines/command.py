@@ -21,10 +21,12 @@ from typing import Any
 MACHINE = "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on,x-option-roms=off"
 TAG = "host"  # the 9p file system's name in the guest
 PORT = "bothy"  # the agent's virtio-serial port
+# The guest need not tell its neighbours that it has moved: its address is set after it was loaded.
+_NIC = "mac=02:00:00:00:00:01,guest_announce=off"
 _BUFFER = 128  # MiB of translated code at most (emulation only); QEMU's own default is 1024
 _CMDLINE = (
     "quiet panic=-1 reboot=t console=ttyS0 tsc=reliable no_timer_check nowatchdog audit=0 lsm= "
-    "random.trust_cpu=on rcupdate.rcu_expedited=1 init_on_alloc=0 cryptomgr.notests"
+    "random.trust_cpu=on rcupdate.rcu_expedited=1 init_on_alloc=0 cryptomgr.notests psi=0"
 )
 _CMDLINE_EMULATED = "mitigations=off nokaslr"  # nothing speculates in an emulated CPU; what guards against it only costs
 
@@ -162,7 +164,7 @@ def _shares(backing: Backing) -> list[str]:
 
 
 def _network(backing: Backing) -> list[str]:
-    return ["-netdev", f"tap,id=network,fd={backing.tap}", "-device", "virtio-net-device,netdev=network,mac=02:00:00:00:00:01"]
+    return ["-netdev", f"tap,id=network,fd={backing.tap}", "-device", f"virtio-net-device,netdev=network,{_NIC}"]
 
 
 def _balloon() -> list[str]:

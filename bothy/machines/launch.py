@@ -9,7 +9,6 @@ QEMU ends with the keeper (PR_SET_PDEATHSIG). Its descriptors are inherited: it 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -32,6 +31,7 @@ from bothy.oci.runtime import Mount, Process
 
 SEED = 64  # bytes of randomness for each guest
 _MTU = 1500  # what the card has from its template
+_POOL_INFO = struct.Struct("=ii")  # struct rand_pool_info of random(4), without the bytes
 _NLMSGHDR = struct.Struct("=IHHII")
 _NO_BRIDGE = "bothy-none%d"
 
@@ -105,7 +105,7 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
     return {
         "op": "boot",
         "time": time.time_ns(),
-        "entropy": base64.b64encode(os.urandom(SEED)).decode(),
+        "entropy": (_POOL_INFO.pack(SEED * 8, SEED) + os.urandom(SEED)).hex(),
         "hostname": spec.hostname,
         "network": _network(plan.interface, clone.nic).hex() if plan.interface else "",
         "ipv6": plan.interface is not None and any(":" in address for address in plan.interface.addresses),
