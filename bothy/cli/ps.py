@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 COLUMNS = (
     ("ID", "CONTAINER ID", 0),
     ("Image", "IMAGE", 3),
-    ("Command", "COMMAND", 2),
-    ("RunningFor", "CREATED", 1),
-    ("Status", "STATUS", 1),
+    ("Command", "COMMAND", -1),
+    ("RunningFor", "CREATED", -2),
+    ("Status", "STATUS", 0),
     ("Wall", "WALL", 0),
     ("Ports", "PORTS", 3),
     ("Names", "NAMES", 4),
@@ -134,8 +134,8 @@ COMMANDS = {
             ("quiet", "q", "bool", "", "Ids only"),
             ("size", "s", "bool", "", "How much they have written"),
         ),
-        notes="Fields for --format: ID Image Command CreatedAt RunningFor Status State Wall Ports Names Size Labels Mounts "
-        "LocalVolumes Networks.",
+        notes="On a terminal that is too narrow the columns CREATED and COMMAND are left out. Fields for --format: ID Image Command "
+        "CreatedAt RunningFor Status State Wall Ports Names Size Labels Mounts LocalVolumes Networks.",
         examples=(
             ("bothy ps -a", "Also those that have ended"),
             ("bothy ps --format '{{.Names}}: {{.Status}}'", "One line a workload, as you like it"),

@@ -1,7 +1,8 @@
 """Lists for people: a table that fits the terminal, ids only, one JSON object a line, or a Go template.
 
-A list is rows (one dict a thing, with Docker's field names) and columns: (field, heading, share). A column with share > 0 gives
-way when the terminal is too narrow, in proportion to its share. Elsewhere than on a terminal nothing is cut.
+A list is rows (one dict a thing, with Docker's field names) and columns: (field, heading, share). Where the terminal is too
+narrow, columns with share < 0 are left out (the lowest first), then those with share > 0 give way, in proportion to it. Elsewhere
+than on a terminal nothing is cut.
 """
 
 from __future__ import annotations
@@ -68,13 +69,16 @@ def write(cells: list[list[str]], columns: Sequence[Column]) -> None:
     grid = [[heading for _, heading, _ in columns], *cells]
     grid = [[clean(cell) for cell in row] for row in grid]
     widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
+    shares = [share for _, _, share in columns]
+    shown = list(range(len(columns)))
     room = terminal_width()
     if room:
-        widths = fitted(widths, [share for _, _, share in columns], room)
-    last = len(columns) - 1
+        shown = kept(widths, shares, room)
+        fit = fitted([widths[i] for i in shown], [max(0, shares[i]) for i in shown], room)
+        widths = [fit[shown.index(i)] if i in shown else 0 for i in range(len(columns))]
     for row in grid:
-        parts = [cut(cell, widths[i]) for i, cell in enumerate(row)]
-        out("".join(part if i == last else part.ljust(widths[i] + GAP) for i, part in enumerate(parts)).rstrip())
+        parts = [cut(row[i], widths[i]).ljust(widths[i]) for i in shown]
+        out((" " * GAP).join(parts).rstrip())
 
 
 def clean(cell: str) -> str:
@@ -84,6 +88,16 @@ def clean(cell: str) -> str:
 
 def cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else cell[: max(width - 1, 0)] + "…"
+
+
+def kept(widths: list[int], shares: list[int], room: int) -> list[int]:
+    """The columns that are shown: those with a share below 0 are left out, the lowest first, until the rest fits."""
+    shown = list(range(len(widths)))
+    for i in sorted(shown, key=lambda i: shares[i]):
+        if shares[i] >= 0 or sum(widths[k] + GAP for k in shown) - GAP <= room:
+            break
+        shown.remove(i)
+    return shown
 
 
 def fitted(widths: list[int], shares: list[int], room: int) -> list[int]:

@@ -133,7 +133,10 @@ class MountPoint:
 
 @dataclass(frozen=True)
 class HostConfig:
-    """Sizes in bytes; `nano_cpus` in billionths of a processor. `runtime` is empty for a container, `vm` for a machine."""
+    """Sizes in bytes; `nano_cpus` in billionths of a processor; `console_size` is height, width.
+
+    `runtime` is empty for a container, `vm` for a machine.
+    """
 
     binds: list[str] = field(default_factory=list)
     container_id_file: str = api("ContainerIDFile", "")
@@ -183,6 +186,7 @@ class HostConfig:
     ulimits: list[Ulimit] = field(default_factory=list)
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
+    console_size: list[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def process(record: Workload) -> tuple[Process, list[str]]:
             cwd=config.working_dir or "/",
             env=merge.process_env(config, hostname(record)),
             terminal=config.tty,
+            console_size=box(host.console_size),
             user=User(username=config.user, additional_gids=[int(group) for group in host.group_add]),
             capabilities=capabilities,
             rlimits=limits.rlimits(host),
@@ -68,6 +69,11 @@ def process(record: Workload) -> tuple[Process, list[str]]:
         ),
         warnings,
     )
+
+
+def box(size: Sequence[int] | None) -> Box | None:
+    """The size of a terminal of [height, width]; None where there is none, or it is Docker's [0, 0]."""
+    return Box(size[0], size[1]) if size and len(size) == 2 and all(0 < n < 65536 for n in size) else None
 
 
 def exec_process(record: Workload, request: ExecRequest, console: Sequence[int] | None = None) -> Process:
@@ -88,7 +94,7 @@ def exec_process(record: Workload, request: ExecRequest, console: Sequence[int] 
         cwd=request.working_dir or main.cwd,
         env=env,
         terminal=request.tty,
-        console_size=Box(size[0], size[1]) if size and len(size) == 2 and all(size) else None,
+        console_size=box(size),
         user=User(username=request.user, additional_gids=main.user.additional_gids) if request.user else main.user,
         capabilities=capabilities,
         oom_score_adj=None,

@@ -39,6 +39,13 @@ def test_a_table_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypat
     assert lines[1] == "1    a      some long…"
 
 
+def test_columns_are_left_out_where_there_is_no_room(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = (("ID", "ID", 0), ("Name", "NAME", -1), ("Note", "NOTE", -2))
+    for room, heading in ((40, "ID   NAME   NOTE"), (20, "ID   NAME"), (8, "ID")):
+        monkeypatch.setattr(tables, "terminal_width", lambda room=room: room)
+        assert shown(capsys, ROWS, columns)[0] == heading
+
+
 def test_ids_json_and_templates(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, ROWS, COLUMNS, ids="ID") == ["1", "22"]
     assert [json.loads(line) for line in shown(capsys, ROWS, COLUMNS, form="json")] == ROWS
