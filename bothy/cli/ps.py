@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     ("ID", "CONTAINER ID", 0),
-    ("Image", "IMAGE", 3),
+    ("Image", "IMAGE", 2),
     ("Command", "COMMAND", -1),
     ("RunningFor", "CREATED", -2),
     ("Status", "STATUS", 0),
     ("Wall", "WALL", 0),
-    ("Ports", "PORTS", 3),
-    ("Names", "NAMES", 4),
+    ("Ports", "PORTS", 5),
+    ("Names", "NAMES", 1),
 )
 HEADINGS = {"CreatedAt": "CREATED AT", "LocalVolumes": "LOCAL VOLUMES"}
 
@@ -134,8 +134,8 @@ COMMANDS = {
             ("quiet", "q", "bool", "", "Ids only"),
             ("size", "s", "bool", "", "How much they have written"),
         ),
-        notes="On a terminal that is too narrow the columns CREATED and COMMAND are left out. Fields for --format: ID Image Command "
-        "CreatedAt RunningFor Status State Wall Ports Names Size Labels Mounts LocalVolumes Networks.",
+        notes="On a terminal that is too narrow the columns CREATED and COMMAND are left out. Fields for --format: ID Image "
+        "Command CreatedAt RunningFor Status State Wall Ports Names Size Labels Mounts LocalVolumes Networks.",
         examples=(
             ("bothy ps -a", "Also those that have ended"),
             ("bothy ps --format '{{.Names}}: {{.Status}}'", "One line a workload, as you like it"),

@@ -108,7 +108,7 @@ def fitted(widths: list[int], shares: list[int], room: int) -> list[int]:
         ready = [i for i, share in enumerate(shares) if share and widths[i] > LEAST]
         if not ready:
             break
-        i = max(ready, key=lambda i: widths[i] / shares[i])
+        i = max(ready, key=lambda i: widths[i] * shares[i])
         widths[i] -= 1
         over -= 1
     return widths

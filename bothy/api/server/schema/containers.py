@@ -96,7 +96,10 @@ def summary(workload: Workload, now: float, size: tuple[int, int] | None = None)
         "Labels": workload.config.labels,
         "State": state_word(workload),
         "Status": status_text(workload, now),
-        "HostConfig": {"NetworkMode": values.network_mode(workload)},
+        "HostConfig": {
+            "NetworkMode": values.network_mode(workload),
+            "Runtime": workload.host_config.runtime or RUNTIMES[workload.wall],
+        },
         "NetworkSettings": {"Networks": values.networks(workload)},
         "Mounts": [mount(m) for m in workload.mounts if m.type != "tmpfs"],
     }
