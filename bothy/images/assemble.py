@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bothy.images import recipe as recipes
@@ -19,11 +19,12 @@ from bothy.linux import syscalls
 CHUNK = 1 << 20
 
 
-def assemble(job: dict[str, Any]) -> dict[str, Any]:
+def assemble(job: dict[str, Any], say: Callable[..., None]) -> dict[str, Any]:
     """Write a tar to file `fd`: `files` ([name, path]), then `layers` ({name, folder, recipe, size, diff_id}), in that order.
 
     Raises ValueError if a layer's folder does not give its tar any more; what was written by then is not an archive.
     """
+    del say
     out = job["fd"]
     for folder in job["folders"]:
         _write(out, _header(folder, 0, tarfile.DIRTYPE, 0o755))

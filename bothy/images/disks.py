@@ -3,8 +3,8 @@ these layers.
 
     images/disks/<key>.erofs      key: the chain id of the layers that are seen
 
-Not compressed: under software emulation a guest reads plain blocks faster than it inflates lz4, and the file's pages are shared by
-all guests in the host's page cache.
+Not compressed: under software emulation a guest reads 51 MB of programs in 0.26 s from plain blocks and in 0.38 s from lz4 ones
+(measured), pages that programs map are not inflated twice, and the saving is only two fifths of the size.
 """
 
 from __future__ import annotations

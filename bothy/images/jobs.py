@@ -1,24 +1,86 @@
-"""The jobs of the worker that work on one layer or one file. Each takes the job (JSON data) and returns its result (JSON data).
+"""The jobs of the worker but `assemble`. Each takes the job (JSON data) and `say`, and returns its result (JSON data).
 
-Raises Damaged, OSError or ValueError; `bothy.images.worker` tells them to the parent.
+They raise what `bothy.images.failures` knows to tell the parent.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bothy.images import recipe as recipes
+from bothy.images.failures import Failed, attempt, died
 from bothy.images.streams import CHUNK, Section, Stream, decompressed
 from bothy.images.unpack import Unpacker, enclose
 from bothy.linux import syscalls
 
 
-def unpack(job: dict[str, Any]) -> dict[str, Any]:
+def unpack(job: dict[str, Any], say: Callable[..., None]) -> dict[str, Any]:
+    """Unpack each of `layers` in a child of its own, `at_once` at the same time. The result has `layers`, in the same order.
+
+    Raises Failed with the first failure; the other children are gone then.
+    """
+    layers: list[dict[str, Any]] = job["layers"]
+    results: list[dict[str, Any]] = [{} for _ in layers]
+    children: dict[int, tuple[int, int]] = {}
+    waiting = list(range(len(layers)))[::-1]
+    done = 0
+    try:
+        while waiting or children:
+            while waiting and len(children) < job["at_once"]:
+                number = waiting.pop()
+                pid, pipe = _fork(layers[number])
+                children[pid] = (number, pipe)
+            pid, status = os.wait()
+            number, pipe = children.pop(pid)
+            results[number] = _outcome(pipe, status)
+            done += 1
+            say(progress=f"{done} of {len(layers)} layers")
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            os.waitpid(pid, 0)  # whoever gets our answer removes the folders they write to
+    return {"layers": results}
+
+
+def _fork(layer: dict[str, Any]) -> tuple[int, int]:
+    """Start a child that unpacks a layer; returns its pid, and the pipe on which it tells what came of it. It dies with us."""
+    ours, theirs = os.pipe()
+    me = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(theirs)
+        return pid, ours
+    status = 1
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == me:
+            os.write(theirs, json.dumps(attempt(_unpack, layer)).encode())
+            status = 0
+    finally:
+        os._exit(status)  # a reader thread may still wait for room in its queue; nobody waits for it
+
+
+def _outcome(pipe: int, status: int) -> dict[str, Any]:
+    """What a child that has ended told. Raises Failed."""
+    with os.fdopen(pipe, "rb") as told:
+        data = told.read()
+    answer: dict[str, Any] = json.loads(data) if data else {"error": died(status)}
+    if "error" in answer:
+        raise Failed(answer["error"])
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+def _unpack(job: dict[str, Any]) -> dict[str, Any]:
     """Apply the layer in section (`offset`, `size`) of file `fd` to `folder`, writing its recipe to `recipe`.
 
     The result has `diff_id`, `digest` (of the bytes as they came), `size` of the files, `tar_size`, `entries`, `spoiled`,
-    `opaque_root`.
+    `opaque_root`. This process is only good for ending afterwards: its root is the layer.
     """
     with open(job["recipe"], "wb") as out:
         enclose(job["folder"])
@@ -45,8 +107,9 @@ def unpack(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def spool(job: dict[str, Any]) -> dict[str, Any]:
+def spool(job: dict[str, Any], say: Callable[..., None]) -> dict[str, Any]:
     """Write what `fd` holds, decompressed, to the file `out`. The result has `size`."""
+    del say
     size = 0
     source = decompressed(Section(job["fd"]))
     with open(job["out"], "wb", buffering=0) as out:
@@ -58,11 +121,12 @@ def spool(job: dict[str, Any]) -> dict[str, Any]:
     return {"size": size}
 
 
-def disk(job: dict[str, Any]) -> NoReturn:
+def disk(job: dict[str, Any], say: Callable[..., None]) -> NoReturn:
     """Become mkfs.erofs (`argv`) over the merged `lowers` (topmost first), in a mount namespace of its own; never returns.
 
     It becomes it by exec, so that it dies with the daemon too.
     """
+    del say
     lowers: list[str] = job["lowers"]
     os.chdir(job["store"])
     syscalls.unshare(syscalls.CLONE_NEWNS)

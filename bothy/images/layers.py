@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ from bothy.errors import Broken, Invalid, Unavailable
 from bothy.images.database import Database
 from bothy.images.model import Layer
 from bothy.images.processes import run
+
+REMOVAL_TRIES = 3
+AT_ONCE = max(1, min(4, os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class LayerStore:
         self._recipes = root / "recipes"
         self.tmp = root / "tmp"
         self._lock = threading.Lock()
-        self._busy: dict[str, threading.Lock] = {}
+        self._making = threading.Lock()
         self._pins: Counter[str] = Counter()
         for folder in (self._folders, self._recipes, self.tmp):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,22 +77,36 @@ class LayerStore:
             with self._lock:
                 self._pins -= Counter(diff_ids)
 
-    def ensure(self, diff_id: str, source: Source, what: str) -> Layer:
-        """The layer with this diff id, unpacked now if it is not there.
+    def ensure(self, sources: dict[str, Source], what: str, progress: Callable[[str], None]) -> None:
+        """Have the layers with these diff ids, those that are missing unpacked now, several at once.
 
-        Call it with the layer pinned. Raises Invalid if the source is not what it should be, Unavailable if the disk is full;
-        then nothing is left.
+        Call it with the layers pinned. Raises Invalid if a source is not what it should be, Unavailable if the disk is full; then
+        nothing is left.
         """
-        with self._one_at_a_time(diff_id):
-            return self._database.layer(diff_id) or self._unpack(diff_id, source, what)
+        with self._making:
+            missing = [diff_id for diff_id in sources if self._database.layer(diff_id) is None]
+            if not missing:
+                return
+            with self.workspace() as folder:
+                results = self._unpack(folder, [sources[diff_id] for diff_id in missing], what, progress)
+                for diff_id, result in zip(missing, results, strict=True):
+                    promised = sources[diff_id].digest
+                    if promised and result["digest"] != promised:
+                        raise Invalid(f"{what}: digest of a layer is {result['digest']}, should be {promised}")
+                    if result["diff_id"] != diff_id:
+                        raise Invalid(f"{what}: diff id of a layer is {result['diff_id']}, should be {diff_id}")
+                self._settle(folder, results)
 
-    def adopt(self, source: Source, what: str, *, empty_ok: bool = True) -> Layer:
-        """The layer that a tar without a promised digest is. It is not pinned: call it in a `holding` block."""
+    def adopt(self, source: Source, what: str) -> Layer:
+        """The layer that a tar without a promised digest is. It is not pinned: call it in a `holding` block.
+
+        Raises Invalid (also for an archive with nothing in it), Unavailable if the disk is full; then nothing is left.
+        """
         with self.workspace() as folder:
-            result = self._run(folder, source, what)
-            if not empty_ok and not result["entries"]:
+            results = self._unpack(folder, [source], what, lambda _: None)
+            if not results[0]["entries"]:
                 raise Invalid(f"{what}: the archive is empty")
-            return self._settle(folder, result)
+            return self._settle(folder, results)[0]
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -97,54 +114,32 @@ class LayerStore:
         with self.pinned(["*"]):
             yield
 
-    def _unpack(self, diff_id: str, source: Source, what: str) -> Layer:
-        with self.workspace() as folder:
-            result = self._run(folder, source, what)
-            if source.digest and result["digest"] != source.digest:
-                raise Invalid(f"{what}: digest is {result['digest']}, should be {source.digest}")
-            if result["diff_id"] != diff_id:
-                raise Invalid(f"{what}: diff id is {result['diff_id']}, should be {diff_id}")
-            return self._settle(folder, result)
+    def _unpack(self, folder: Path, sources: list[Source], what: str, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+        """Unpack each source below `folder`; those whose recipe would not do once more, with the contents in the recipe."""
+        jobs = [_job(folder / str(number), source, inline=False) for number, source in enumerate(sources)]
+        results = _run(jobs, what, progress)
+        again = [number for number, result in enumerate(results) if result["spoiled"]]
+        jobs = [_job(folder / f"{number}.inline", sources[number], inline=True) for number in again]
+        for number, result in zip(again, _run(jobs, what, lambda _: None), strict=True):
+            results[number] = result
+        return results
 
-    def _run(self, folder: Path, source: Source, what: str) -> dict[str, Any]:
-        """Unpack into `<folder>/fs`; a second time, with the contents in the recipe, if the recipe alone would not do."""
-        result: dict[str, Any] = {}
-        for inline in (False, True):
-            target = folder / ("inline" if inline else "fs")
-            target.mkdir(mode=0o755)
-            job = {
-                "fd": source.fd, "offset": source.offset, "size": source.size, "hashed": bool(source.digest), "inline": inline,
-                "folder": str(target), "recipe": str(folder / "recipe"),
-            }  # fmt: skip
-            result = run("unpack", job, fds=[source.fd], what=what)
-            result["folder"] = str(target)
-            if not result["spoiled"] or inline:
-                break
-        return result
-
-    def _settle(self, folder: Path, result: dict[str, Any]) -> Layer:
-        """Put an unpacked layer in its place and into the index, unless it is there. It is on the disk before the index says so."""
-        subprocess.run(["sync", "--file-system", str(folder)], check=True)
-        with self._lock:
-            known = self._database.layer(result["diff_id"])
-            if known is not None:
-                return known
-            name = self._database.new_folder()
-            layer = Layer(result["diff_id"], name, result["size"], result["tar_size"], result["opaque_root"])
-            os.rename(folder / "recipe", self.recipe(layer))
-            os.rename(result["folder"], self.path(layer))
-            self._database.add_layer(layer)
-        return layer
-
-    @contextmanager
-    def _one_at_a_time(self, diff_id: str) -> Iterator[None]:
-        with self._lock:
-            lock = self._busy.setdefault(diff_id, threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            if not lock.locked():
-                self._busy.pop(diff_id, None)
+    def _settle(self, folder: Path, results: list[dict[str, Any]]) -> list[Layer]:
+        """Put unpacked layers in their places and into the index, those that are not there. They are on the disk before the
+        index says so."""
+        _sync(folder)
+        layers = []
+        with self._lock, self._database.transaction():
+            for result in results:
+                layer = self._database.layer(result["diff_id"])
+                if layer is None:
+                    name = self._database.new_folder()
+                    layer = Layer(result["diff_id"], name, result["size"], result["tar_size"], result["opaque_root"])
+                    os.rename(result["recipe"], self.recipe(layer))
+                    os.rename(result["folder"], self.path(layer))
+                    self._database.add_layer(layer)
+                layers.append(layer)
+        return layers
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
@@ -183,6 +178,32 @@ class LayerStore:
             remove_tree(*rubbish)
 
 
+def _job(target: Path, source: Source, *, inline: bool) -> dict[str, Any]:
+    """What the worker is told about one layer: where its tar is, and where its folder and its recipe go."""
+    target.mkdir(mode=0o755)
+    return {
+        "fd": source.fd, "offset": source.offset, "size": source.size, "hashed": bool(source.digest), "inline": inline,
+        "folder": str(target), "recipe": f"{target}.recipe",
+    }  # fmt: skip
+
+
+def _run(jobs: list[dict[str, Any]], what: str, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Unpack layers in a worker, several at once; returns what it tells of each, with the job's own words."""
+    if not jobs:
+        return []
+    answer = run(
+        "unpack", {"layers": jobs, "at_once": AT_ONCE}, fds=sorted({job["fd"] for job in jobs}), what=what, progress=progress
+    )
+    return [job | result for job, result in zip(jobs, answer["layers"], strict=True)]
+
+
+def _sync(folder: Path) -> None:
+    """Have the file system write everything to the disk. Raises Unavailable."""
+    done = subprocess.run(["sync", "--file-system", str(folder)], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise Unavailable(done.stderr.strip())
+
+
 def _move_away(path: Path, to: Path) -> None:
     try:
         os.rename(path, to)
@@ -193,9 +214,11 @@ def _move_away(path: Path, to: Path) -> None:
 def remove_tree(*paths: Path) -> None:
     """Remove folders with all that is in them, by rm(1): ten thousand unlinks are not for the daemon's interpreter lock.
 
-    Raises Broken with what rm said.
+    Tried again if it fails: a worker that is just being killed may put one more file into a folder. Raises Broken with what rm said.
     """
     argv = ["rm", "-rf", "--one-file-system", "--", *map(str, paths)]
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        raise Broken(done.stderr.strip() or f"rm ended with status {done.returncode}")
+    for _ in range(REMOVAL_TRIES):
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode == 0:
+            return
+    raise Broken(done.stderr.strip() or f"rm ended with status {done.returncode}")

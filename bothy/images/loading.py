@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bothy.errors import BothyError, Invalid, NotFound
+from bothy.errors import Invalid, NotFound
 from bothy.images.archives import Archive, FolderArchive, TarArchive, is_compressed
 from bothy.images.content import Content
 from bothy.images.contents import PlannedImage, plan
-from bothy.images.layers import Source
 from bothy.images.model import Image
 from bothy.images.processes import run
-
-WORKERS = max(1, min(4, os.cpu_count() or 1))
 
 
 def load(content: Content, path: Path, label: str, progress: Callable[[str], None]) -> list[tuple[Image, list[str]]]:
@@ -48,35 +43,12 @@ def _opened(path: Path, label: str, folder: Path, progress: Callable[[str], None
 
 
 def _add(content: Content, archive: Archive, planned: PlannedImage, progress: Callable[[str], None]) -> Image:
-    """Unpack the layers that are missing, several at once, then add the image."""
-    sources: dict[str, Source] = dict(planned.layers)
-    name = planned.names[0].familiar if planned.names else "image"
-
-    def ensure(number: int, diff_id: str) -> None:
-        progress(f"{name}: layer {number} of {len(sources)}")
-        content.layers.ensure(diff_id, sources[diff_id], f"{archive.label}: layer {number}")
-
+    """Unpack the layers that are missing, then add the image."""
+    sources = dict(planned.layers)
+    name = planned.names[0].familiar if planned.names else archive.label
     try:
         with content.layers.pinned(list(sources)):
-            _each([(number, diff_id) for number, diff_id in enumerate(sources, 1)], ensure)
+            content.layers.ensure(sources, archive.label, lambda words: progress(f"{name}: {words}"))
             return content.add(planned.config, planned.names, digest=planned.digest, what=archive.label)
     finally:
         content.layers.collect()
-
-
-def _each(jobs: list[tuple[int, str]], do: Callable[[int, str], None]) -> None:
-    """Do all jobs in a few threads. Raises the first failure, the others as notes, when none runs any more."""
-    if len(jobs) == 1:
-        do(*jobs[0])
-        return
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="layers") as pool:
-        futures = [pool.submit(do, *job) for job in jobs]
-        for future in futures:
-            if future.exception() is not None:
-                pool.shutdown(wait=True, cancel_futures=True)
-                break
-    failures = [exc for future in futures if not future.cancelled() and (exc := future.exception()) is not None]
-    for other in failures[1:]:
-        failures[0].add_note(other.message if isinstance(other, BothyError) else str(other))
-    if failures:
-        raise failures[0]

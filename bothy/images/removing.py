@@ -24,8 +24,11 @@ def short(image: str) -> str:
 
 
 def _user(image: str, used: Collection[str]) -> str:
-    """` <workload>` if it is known which one uses the image."""
-    return f" {used[image][:SHORT]}" if isinstance(used, Mapping) else ""
+    """` <workload>` if it is known which one uses the image (the mapping's value: an id, or a list of them)."""
+    if not isinstance(used, Mapping):
+        return ""
+    users = used[image]
+    return f" {(users if isinstance(users, str) else users[0])[:SHORT]}"
 
 
 def remove(

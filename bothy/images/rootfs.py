@@ -30,7 +30,7 @@ def add_rootfs(
     nothing is left."""
     ours = platform or platforms.host()
     with content.layers.holding():
-        layer = content.layers.adopt(source, what, empty_ok=False)
+        layer = content.layers.adopt(source, what)
         document = ImageDocument(
             architecture=ours.architecture,
             os=ours.os,

@@ -85,7 +85,7 @@ def test_an_image_in_several_repositories_is_only_removed_by_force(store, app):
 
 
 def test_an_image_in_use(store, app):
-    used = {app.id: "0123456789abcdef"}
+    used = {app.id: ["0123456789abcdef"]}
     with pytest.raises(Conflict, match=r"must force.*container 0123456789ab is using"):
         store.remove("app", used=used)
     with pytest.raises(Conflict, match=r"must be forced.*stopped container 0123456789ab"):
