@@ -214,7 +214,7 @@ def _move_away(path: Path, to: Path) -> None:
 def remove_tree(*paths: Path) -> None:
     """Remove folders with all that is in them, by rm(1): ten thousand unlinks are not for the daemon's interpreter lock.
 
-    Tried again if it fails: a worker that is just being killed may put one more file into a folder. Raises Broken with what rm said.
+    Tried again if it fails: a worker that is just being killed may put one more file into a folder. Raises Broken.
     """
     argv = ["rm", "-rf", "--one-file-system", "--", *map(str, paths)]
     for _ in range(REMOVAL_TRIES):
