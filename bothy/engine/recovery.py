@@ -37,8 +37,13 @@ async def recover(hall: Hall) -> None:
     hall.execs.load()
     found = await _meet_keepers(hall)
     for live in hall.workloads:
-        await _repair(hall, live, found.get(live.id))
+        if live.id in found:
+            # First of all: what runs keeps its address, its ports and its ids, whatever is started meanwhile.
+            _take_up(hall, live, *found[live.id])
     hall.networks.reconcile()
+    for live in hall.workloads:
+        if live.id not in found:
+            await _repair(hall, live)
     await asyncio.to_thread(_sweep_files, hall)
     await asyncio.to_thread(_sweep_cgroups, hall.paths.scope, {live.id for live in hall.workloads if live.keeper is not None})
     for live in hall.workloads:
@@ -86,16 +91,17 @@ async def _answer(keeper: Keeper) -> Running:
     return running
 
 
-async def _repair(hall: Hall, live: Live, met: tuple[Keeper, Running, ending.KeeperListener] | None) -> None:
-    """Make one record true."""
+def _take_up(hall: Hall, live: Live, keeper: Keeper, running: Running, listener: ending.KeeperListener) -> None:
+    """One that has a keeper: it runs, or has ended since we asked."""
+    _adopt(hall, live, keeper, running)
+    listener.starting = False
+    if listener.early is not None:
+        ending.finish(hall, live, listener.early)
+
+
+async def _repair(hall: Hall, live: Live) -> None:
+    """Make the record of one that has no keeper true."""
     record = live.record
-    if met is not None:
-        keeper, running, listener = met
-        _adopt(hall, live, keeper, running)
-        listener.starting = False
-        if listener.early is not None:
-            ending.finish(hall, live, listener.early)
-        return
     if record.status.is_up and record.status is not Status.RESTARTING:
         left = keepers.left_exit(str(hall.paths.keeper(live.id)))
         if left is None or left.error:

@@ -11,6 +11,7 @@ from bothy.log import logger
 _log = logger("engine")
 TRASH = ".trash-"
 _FEW = 64
+_LITTLE = 512  # blocks of 512 bytes
 
 
 def discard(folder: str) -> str:
@@ -39,13 +40,20 @@ async def empty(trash: str) -> None:
 
 
 def _is_small(folder: str) -> bool:
-    """Whether there are few enough entries to delete them between two other things the loop does (some ten µs each)."""
-    left = _FEW
-    for _, folders, files in os.walk(folder):
-        left -= len(folders) + len(files)
-        if left < 0:
-            return False
-    return True
+    """Whether there is so little that it can be deleted between two other things the loop does (some ten µs an entry)."""
+    entries, blocks, todo = _FEW, _LITTLE, [folder]
+    while todo and entries >= 0 and blocks >= 0:
+        try:
+            with os.scandir(todo.pop()) as found:
+                for entry in found:
+                    entries -= 1
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    else:
+                        blocks -= entry.stat(follow_symlinks=False).st_blocks
+        except FileNotFoundError:
+            continue
+    return entries >= 0 and blocks >= 0
 
 
 def delete(folder: str) -> None:

@@ -33,7 +33,6 @@ class Live:
         self.stopping = False
         self.oom = False
         self.removed = False
-        self.unsaved = False
         self._watchers: list[tuple[str, asyncio.Future[Exit]]] = []
 
     @property
@@ -77,6 +76,7 @@ class Workloads:
         self._records = records
         self._by_id: dict[str, Live] = {}
         self._by_name: dict[str, Live] = {}
+        self._unsaved: set[Live] = set()
 
     def load(self) -> None:
         """Read the records. Raises what `Records.workloads` does."""
@@ -125,7 +125,9 @@ class Workloads:
         record = dataclasses.replace(live.record, **changes)
         self._records.save_state(record)
         self._show(live, record)
-        live.unsaved = False
+        self._unsaved.discard(live)
+        if self._unsaved:
+            self.save_again()
         return record
 
     def note(self, live: Live, **changes: Any) -> Workload:
@@ -137,7 +139,7 @@ class Workloads:
             return self.change(live, **changes)
         except BothyError as exc:
             _log.error("the state of %s is not on disk yet: %s", live.id[:12], exc)
-            live.unsaved = True
+            self._unsaved.add(live)
             return self.show(live, **changes)
 
     def show(self, live: Live, **changes: Any) -> Workload:
@@ -147,19 +149,20 @@ class Workloads:
         return record
 
     def save_again(self) -> None:
-        """Write what `note` could not."""
-        for live in self:
-            if live.unsaved:
-                try:
-                    self.change(live)
-                except BothyError:
-                    return
+        """Write what `note` could not; done whenever something else could be written."""
+        for live in list(self._unsaved):
+            try:
+                self._records.save_state(live.record)
+            except BothyError:
+                return
+            self._unsaved.discard(live)
 
     def forget(self, live: Live) -> None:
         """Delete the record: the end of a removal. Raises Unavailable; then it is still there."""
         self._records.delete(live.id)
         self._by_id.pop(live.id, None)
         self._by_name.pop(live.record.name, None)
+        self._unsaved.discard(live)
         live.removed = True
 
     def with_status(self, *states: Status) -> int:
