@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bothy.errors import failure_of
 from bothy.keeper.loop import ERR, HUP, IN, OUT, Loop
+from bothy.keeper.model import SPEC
 from bothy.linux import channel
 
 NAME = "control.sock"
@@ -76,6 +77,15 @@ class Connection:
         if len(self._queue) > _QUEUE:
             self.close()
 
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def stop(self) -> None:
+        """Neither read nor write any more, without hanging up."""
+        if self._open:
+            self._open = False
+            self._loop.forget(self._sock.fileno())
+
     def close(self) -> None:
         """Let go; what is queued is lost."""
         if self._open:
@@ -114,29 +124,50 @@ class Connection:
 
 
 class Control:
-    """All daemons. `handle` is called for every request, `alone` when the last of them has gone."""
+    """All daemons. `handle` is called for every request, `alone` when the last of them has gone. `listener`: one that there is."""
 
     def __init__(
-        self, loop: Loop, folder: str, first: channel.Socket | None, handle: Callable[[Request], None], alone: Callable[[], None]
+        self,
+        loop: Loop,
+        folder: str,
+        connected: Iterable[channel.Socket],
+        handle: Callable[[Request], None],
+        alone: Callable[[], None],
+        listener: channel.Socket | None = None,
     ) -> None:
         self._loop = loop
         self._folder = folder
         self._handle = handle
         self._alone = alone
-        self._connections: list[Connection] = []
-        self._listener: channel.Socket | None = channel.listen(folder, NAME)
+        self._listener: channel.Socket | None = listener or channel.listen(folder, NAME)
         loop.watch(self._listener.fileno(), IN, self._accept)
-        if first is not None:
-            self._connections.append(Connection(loop, first, handle, self._lost))
+        self._connections = [Connection(loop, sock, handle, self._lost) for sock in connected]
 
     @property
     def connected(self) -> bool:
         return bool(self._connections)
 
+    def hand_over(self) -> list[tuple[str, int]]:
+        """Read no more, and give listener and connections, by name, to who does. This object is of no more use."""
+        assert self._listener is not None
+        for connection in self._connections:
+            connection.stop()
+        self._loop.forget(self._listener.fileno())
+        return [("listener", self._listener.fileno())] + [("control", each.fileno()) for each in self._connections]
+
     def event(self, name: str, **fields: Any) -> None:
         """Tell every daemon."""
         for connection in tuple(self._connections):
             connection.send({"event": name, **fields})
+
+    def leave(self) -> None:
+        """Tell that all is over, hang up, and give up the folder: it may belong to the workload's next keeper now."""
+        try:
+            os.unlink(f"{self._folder}/{SPEC}")
+        except OSError:
+            pass
+        self.event("closed")
+        self.close()
 
     def close(self) -> None:
         """Hang up on all and take the socket away. `alone` is not called."""

@@ -13,7 +13,7 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from bothy.errors import Conflict, Invalid, NotFound, StageError
@@ -22,7 +22,7 @@ from bothy.keeper import exits
 from bothy.keeper.control import Control, Request
 from bothy.keeper.logs import Log
 from bothy.keeper.loop import Loop
-from bothy.keeper.model import SPEC, Client, ExecPlan, Exit, KeeperPlan
+from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan
 from bothy.keeper.sessions import Session
 from bothy.keeper.workload import Process, Workload
 from bothy.linux import channel
@@ -37,9 +37,19 @@ class State(enum.Enum):
 
 
 class Keeper:
-    """The core: requests in, events out. `folder` is the keeper's own, below the run folder."""
+    """The core: requests in, events out. `folder` is the keeper's own, below the run folder; `connected` are daemons that are
+    there already, `listener` the socket for others (made if None). Without a `log` nothing is logged."""
 
-    def __init__(self, loop: Loop, plan: KeeperPlan, folder: str, control: channel.Socket | None, wall: Workload) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        plan: KeeperPlan,
+        folder: str,
+        wall: Workload,
+        log: Log | None,
+        connected: Iterable[channel.Socket],
+        listener: channel.Socket | None = None,
+    ) -> None:
         self._loop = loop
         self._plan = plan
         self._folder = folder
@@ -49,9 +59,21 @@ class Keeper:
         self._started = ""
         self._oom = 0
         self._execs: dict[str, Session] = {}
-        self._log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
+        self._log = log
         self._main = self._session("", tty=plan.tty, stdin=plan.stdin, ends_input=plan.stdin_once, log=self._log)
-        self._control = Control(loop, folder, control, self._handle, self._alone)
+        self._control = Control(loop, folder, connected, self._handle, self._alone, listener)
+
+    def take_over(self, started: str, clients: Iterable[tuple[int, Client]], run: Callable[[Session], Process]) -> None:
+        """Go on with a program that was started in our name: its clients, and `run`, which gives the process for the session."""
+        self._state = State.RUNNING
+        self._started = started
+        for fd, client in clients:
+            try:
+                self._main.attach(fd, client, first=True)
+            except (OSError, ValueError) as exc:
+                print(f"bothy-keeper {self._plan.id}: a client is lost: {exc}", file=sys.stderr, flush=True)
+                os.close(fd)
+        self._main.started(run(self._main))
 
     def terminate(self) -> None:
         """SIGTERM: the program's business."""
@@ -284,13 +306,8 @@ class Keeper:
             self._control.event("oom")
 
     def _leave(self) -> None:
-        """Give up the folder: it may belong to the next keeper of this workload from now on. Then wait for the clients alone."""
-        try:
-            os.unlink(f"{self._folder}/{SPEC}")
-        except OSError:
-            pass
-        self._control.event("closed")
-        self._control.close()
+        """Let go of the folder and of the daemons. Then wait for the clients alone."""
+        self._control.leave()
         self._loop.later(0, self._end_if_done)
 
     def _end_if_done(self) -> None:

@@ -85,9 +85,10 @@ class Loop:
             self.collect_later()  # the child may have ended before there was a handler for its signal
         self._children[pid] = call
 
-    def reap(self) -> None:
-        """Begin to reap children (see `child`) and to tell of signals."""
-        read, write = self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    def reap(self, wake: tuple[int, int] | None = None) -> None:
+        """Begin to reap children (see `child`) and to tell of signals. `wake`: a non-blocking pipe that is so used already."""
+        self._wake = wake or os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        read, write = self._wake
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         if signal.getsignal(signal.SIGCHLD) is not nothing:
             signal.signal(signal.SIGCHLD, nothing)

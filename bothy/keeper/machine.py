@@ -80,7 +80,7 @@ class GuestProcess:
     def signal(self, number: int) -> None:
         if self.over:
             raise ProcessLookupError("the program has ended")
-        self._machine.say("signal", process=self.number, number=number)
+        self._machine.say("signal", process=self.number, number=int(number))
 
     # What the guest says.
 

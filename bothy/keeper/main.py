@@ -1,7 +1,7 @@
-"""A keeper: the process that stays with one workload. Parent of the program, owner of its stdio, writer of its log and exit file.
+"""A keeper at work: parent of the program, owner of its stdio, writer of its log and exit file, server of its clients.
 
-    spawner ─fork─▶ run() ─▶ spec.json ─▶ loop:   control socket(s) ─ requests ─▶ core ─▶ wall (container or machine)
-                                                  clients, log     ◀─ sessions ◀─ feed, eof, exited ┘
+    parking.run() ─▶ awake() │ machine() ─▶ loop:   control socket(s) ─ requests ─▶ core ─▶ wall (container or machine)
+                                                    clients, log     ◀─ sessions ◀─ feed, eof, exited ┘
 
 If the keeper itself is killed, the kernel kills the program (PR_SET_PDEATHSIG) and the daemon sees the end of the stream. It
 ignores the signals of a terminal session; SIGTERM it passes on to the program.
@@ -9,45 +9,67 @@ ignores the signals of a terminal session; SIGTERM it passes on to the program.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
 
-from bothy.containers.sandbox import Sandbox
-from bothy.errors import StageError, failure_of
-from bothy.keeper import container, helpers
-from bothy.keeper.container import ContainerWorkload
+from bothy.jsonable import PLAIN
+from bothy.keeper import birth, handover
+from bothy.keeper.container import ContainerWorkload, read_plan
 from bothy.keeper.core import Keeper
+from bothy.keeper.logs import Log
 from bothy.keeper.loop import Loop, nothing
 from bothy.keeper.machine import MachineWorkload
-from bothy.keeper.model import KeeperPlan, LogPlan
-from bothy.linux import channel
+from bothy.keeper.model import Client, KeeperPlan, LogPlan
+from bothy.linux import channel, syscalls
 
-TITLE = "bothy-keeper"
 CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def run(folder: str, control: channel.Socket, sandbox: Sandbox | None, network: str = "private") -> int:
-    """Be the keeper of the workload whose plan is in `folder`, until it has ended; returns the exit status for the process.
+def awake(order: bytes, state: bytes, fds: list[int], wake: tuple[int, int], signals: bytes = b"") -> int:
+    """Go on with the container that a helper has started; returns the exit status for the process when its workload has ended.
 
-    To be called in a process of its own (forked from the spawner) that has no children and no other use. `sandbox` is one made
-    ahead of need, whose descriptors are taken; without it the container's is made at start, with `network` as in
-    `bothy.containers.sandbox.make`.
+    `state` and `fds` as handed over, `wake` is the pipe that tells of signals, `signals` came already.
     """
+    folder = birth.Order.decode(order).folder
+    data, given = handover.unpack(state, fds)
+    if data["orphans"]:
+        adopt_orphans()
+    plan = KeeperPlan(data["id"], LogPlan(**data["log"]), tty=data["tty"], stdin=data["stdin"], stdin_once=data["stdin_once"])
     loop = Loop()
-    become()
+    loop.reap(wake)
+    wall = ContainerWorkload(loop, data, given, folder)
+    connected = [channel.adopt(fd) for fd in given.get("control", [])]
+    keeper = Keeper(loop, plan, folder, wall, _log(loop, plan.log), connected, channel.adopt(given["listener"][0]))
+    clients = [PLAIN.from_data(Client, client) for client in data["clients"]]
+    keeper.take_over(data["started"], zip(given.get("client", []), clients, strict=True), wall.main)
+    loop.collect_later()
+    if signal.SIGTERM in signals:
+        loop.later(0, keeper.terminate)
+    return serve(loop, keeper)
+
+
+def machine(order: bytes, control: int, wake: tuple[int, int]) -> int:
+    """Be the keeper of a machine, from its birth."""
+    folder = birth.Order.decode(order).folder
+    sock = channel.adopt(control)
+    loop = Loop()
+    loop.reap(wake)
     try:
-        keeper = _make(loop, folder, control, sandbox, network)
-    except (StageError, OSError, ValueError) as exc:
-        _refuse(control, exc)
+        plan = read_plan(folder)
+        if plan.machine is None:
+            raise ValueError("the plan names no machine")
+        log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
+        wall = MachineWorkload(loop, plan.machine, folder, stdin=plan.stdin)
+        keeper = Keeper(loop, plan, folder, wall, log, [sock])
+    except (OSError, ValueError) as exc:
+        birth.refuse(sock, exc)
         return 1
     return serve(loop, keeper)
 
 
 def serve(loop: Loop, keeper: Keeper) -> int:
     """Run the loop; the exit status for the process. A bug ends the workload, with word of it."""
-    loop.reap()
     loop.on_signal(signal.SIGTERM, keeper.terminate)
     try:
         loop.run()
@@ -67,37 +89,17 @@ def catch_signals() -> None:
         signal.signal(number, nothing)
 
 
-def become() -> None:
-    """A session and a name of its own."""
-    os.setsid()
-    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, TITLE.encode())
-    os.close(fd)
+def adopt_orphans() -> None:
+    """Become the parent of what programs leave behind, which otherwise is for the init of their pid namespace."""
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _make(loop: Loop, folder: str, control: channel.Socket, sandbox: Sandbox | None, network: str) -> Keeper:
-    """The core and its wall, with the plan read by a helper. Raises StageError, OSError or ValueError."""
-    helper = helpers.fork(lambda sock: container.attend(sock, folder, sandbox, network))
-    if sandbox is not None:
-        sandbox.close()
-    facts, _ = helpers.receive(helper)
-    if facts.get("machine"):
-        helper.close()
-        plan = container.read_plan(folder)
-        assert plan.machine is not None
-        return Keeper(loop, plan, folder, control, MachineWorkload(loop, plan.machine, folder, stdin=plan.stdin))
-    if facts["orphans"]:
-        container.adopt_orphans()
-    tty, stdin, stdin_once = bool(facts["tty"]), bool(facts["stdin"]), bool(facts["stdin_once"])
-    plan = KeeperPlan(str(facts["id"]), LogPlan(**facts["log"]), tty=tty, stdin=stdin, stdin_once=stdin_once)
-    return Keeper(loop, plan, folder, control, ContainerWorkload(loop, facts, helper, folder))
-
-
-def _refuse(control: channel.Socket, exc: Exception) -> None:
-    """Answer the first request, which is start, with why there will be none; then end."""
-    print(f"{TITLE}: {exc}", file=sys.stderr, flush=True)
-    control.setblocking(True)
-    message, fds = channel.receive(control)
-    channel.close_all(fds)
-    if message is not None:
-        channel.send(control, {"seq": message.get("seq"), "error": failure_of(exc, "plan")})
+def _log(loop: Loop, plan: LogPlan) -> Log | None:
+    """The log of a program that runs; one that can not be opened (any more) is no reason to stop it."""
+    if plan.driver != "json-file":
+        return None
+    try:
+        return Log(loop, plan)
+    except OSError as exc:
+        print(f"bothy-keeper: log {plan.path!r}: {exc.strerror}; nothing is logged", file=sys.stderr, flush=True)
+        return None

@@ -138,6 +138,11 @@ def send(sock: Socket, message: Message, fds: Iterable[int] = ()) -> None:
     send_encoded(sock, encode(message), fds)
 
 
+def send_bytes(sock: Socket, data: bytes, fds: Iterable[int] = ()) -> None:
+    """`send` for what is not a message in the form that `receive` expects."""
+    send_encoded(sock, data, fds)
+
+
 def send_encoded(sock: Socket, data: bytes, fds: Iterable[int] = ()) -> None:
     """`send` for a message that is encoded already (kept in a queue)."""
     rights = array.array("i", fds)

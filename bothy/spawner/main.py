@@ -1,7 +1,6 @@
-"""The spawner: one warm, single-threaded process from which keepers are forked.
+"""The spawner: warm and single-threaded; has keepers forked, from its zygote, and keeps sandboxes ready for them.
 
-    bothyd ══ SEQPACKET ══ spawner ── fork ─▶ keeper     with its end of a control socket and, for a container, a sandbox
-                             │ └──── fork ─▶ keeper
+    bothyd ══ SEQPACKET ══ spawner ══ zygote ── fork ─▶ keeper     with its end of a control socket and, perhaps, a sandbox
                              └ pool of sandboxes, filled while nobody waits
 
     daemon → spawner                                       spawner → daemon
@@ -23,17 +22,19 @@ import gc
 import os
 import signal
 import sys
-import traceback
+from collections import deque
 
 from bothy.containers import sandbox as sandboxes
-from bothy.containers.sandbox import Sandbox
+from bothy.containers.sandbox import PRIVATE
 from bothy.errors import Invalid, failure_of
-from bothy.keeper import main as keeper
+from bothy.keeper.birth import Order
 from bothy.keeper.control import Connection, Request
-from bothy.keeper.loop import Loop, Timer
+from bothy.keeper.loop import IN, Loop, Timer
+from bothy.keeper.main import catch_signals
 from bothy.keeper.processes import exit_code
 from bothy.linux import channel, syscalls
-from bothy.spawner.pool import Pool, descriptors
+from bothy.spawner import zygote
+from bothy.spawner.pool import Pool
 from bothy.spawner.revival import Revival
 from bothy.spawner.warm import warm
 
@@ -45,13 +46,17 @@ PATIENCE = 60.0
 class Spawner:
     """Serves one daemon, at the other end of `sock`."""
 
-    def __init__(self, loop: Loop, sock: channel.Socket) -> None:
+    def __init__(self, loop: Loop, sock: channel.Socket, zygote: channel.Socket) -> None:
         self._loop = loop
+        self._zygote = zygote
+        self._ordered: deque[tuple[str, Request]] = deque()
+        self._keepers: dict[int, str] = {}
         self._pool = Pool(sandboxes.make)
         self._revival: Revival | None = None
         self._refill: Timer | None = None
         loop.reap()
         loop.on_signal(signal.SIGTERM, self._end)
+        loop.watch(zygote.fileno(), IN, self._zygote_says)
         self._daemon = Connection(loop, sock, self._handle, self._lost)
 
     # Requests.
@@ -77,19 +82,18 @@ class Spawner:
 
     def _spawn(self, request: Request) -> None:
         name, folder = str(request.message["id"]), str(request.message["folder"])
-        network = str(request.message.get("network") or "private")
-        sandbox = self._pool.take(int(request.message.get("id_base") or 0)) if network == "private" else None
+        network = str(request.message.get("network") or PRIVATE)
+        id_base = int(request.message.get("id_base") or 0)
         control = request.take()
+        sandbox = self._pool.take(id_base) if network == PRIVATE else None
+        order, fds = Order.of(folder, network, id_base, sandbox)
         try:
-            pid = self._fork(folder, control, sandbox, network)
+            channel.send_bytes(self._zygote, order.encode(), [control, *fds])
         finally:
             os.close(control)
             if sandbox is not None:
                 sandbox.close()
-        self._loop.child(pid, lambda status: self._gone(name, pid, status))
-        self._daemon.send({"event": "keeper", "id": name, "pid": pid})
-        if request.message.get("seq") is not None:
-            request.ok(pid=pid)
+        self._ordered.append((name, request))
 
     def _refuse(self, request: Request, exc: Exception) -> None:
         print(f"{TITLE}: {request.op}: {exc}", file=sys.stderr, flush=True)
@@ -105,23 +109,33 @@ class Spawner:
         command = [str(word) for word in request.message["daemon"]]
         self._revival = Revival.of_environ(command, request.take())
 
-    def _fork(self, folder: str, control: int, sandbox: Sandbox | None, network: str) -> int:
-        """The keeper's pid. The child never returns: the spawner's objects, whose descriptors are closed there, live on."""
-        pid = os.fork()
-        if pid:
-            return pid
-        status = 1
-        try:
-            shed([0, 1, 2, control, *descriptors(sandbox)])
-            status = keeper.run(folder, channel.adopt(control), sandbox, network)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-
     # What happens.
 
-    def _gone(self, name: str, pid: int, status: int) -> None:
+    def _zygote_says(self, _events: int) -> None:
+        try:
+            words = self._zygote.recv(4096).split()
+        except OSError:
+            words = []
+        if not words:
+            print(f"{TITLE}: the zygote has died", file=sys.stderr, flush=True)
+            self._end()
+        elif words[0] == b"born":
+            self._born(int(words[1]))
+        elif words[0] == b"gone":
+            self._gone(int(words[1]), int(words[2]))
+        else:
+            _, request = self._ordered.popleft()
+            self._refuse(request, OSError(int(words[1]), os.strerror(int(words[1]))))
+
+    def _born(self, pid: int) -> None:
+        name, request = self._ordered.popleft()
+        self._keepers[pid] = name
+        self._daemon.send({"event": "keeper", "id": name, "pid": pid})
+        if request.message.get("seq") is not None:
+            request.ok(pid=pid)
+
+    def _gone(self, pid: int, status: int) -> None:
+        name = self._keepers.pop(pid)
         self._daemon.send({"event": "gone", "id": name, "pid": pid, "status": exit_code(status)})
 
     def _refill_later(self) -> None:
@@ -157,17 +171,6 @@ class Spawner:
         self._loop.stop()
 
 
-def shed(keep: list[int]) -> None:
-    """In a forked child: close every descriptor but these. Signals stay caught, but are not told to the parent's loop."""
-    signal.set_wakeup_fd(-1)
-    low = 0
-    for fd in sorted(set(keep)):
-        if fd > low:  # closerange(0, 0) would be close_range(0, UINT_MAX)
-            os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, 1 << 30)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Be a spawner until the daemon says bye (see the module's text)."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -179,8 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
     warm()
     gc.collect()
     gc.freeze()
+    forked_from = zygote.start()
     loop = Loop()
-    Spawner(loop, sock)
+    Spawner(loop, sock, forked_from)
     loop.run()
     return 0
 
@@ -196,4 +200,4 @@ def _settle() -> None:
     os.dup2(null, 0)
     os.close(null)
     os.chdir("/")
-    keeper.catch_signals()
+    catch_signals()

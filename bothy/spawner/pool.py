@@ -10,13 +10,6 @@ from bothy.containers.sandbox import Sandbox
 from bothy.errors import StageError
 
 
-def descriptors(sandbox: Sandbox | None) -> list[int]:
-    """The file descriptors that a sandbox is made of."""
-    if sandbox is None:
-        return []
-    return [fd for fd in (sandbox.userns, sandbox.netns, sandbox.ipcns, sandbox.utsns) if fd >= 0]
-
-
 class Pool:
     """At most `size` sandboxes, of the id ranges named last and not used yet. `make` is `bothy.containers.sandbox.make`."""
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from bothy.containers.model import ContainerPlan, Rootfs
 from bothy.jsonable import PLAIN
-from bothy.keeper import container, main, processes, top
+from bothy.keeper import main, processes, top
 from bothy.keeper import workload as wall
 from bothy.keeper.core import Keeper
+from bothy.keeper.logs import Log
 from bothy.keeper.loop import Loop
 from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan, LogPlan
 from bothy.linux import channel
@@ -226,12 +227,14 @@ class Harness:
     def _be_keeper(self, plan: KeeperPlan, control: socket.socket, make: Callable[..., wall.Workload]) -> None:
         try:
             main.catch_signals()
-            main.become()
-            container.adopt_orphans()
+            main.adopt_orphans()
+            os.setsid()
             loop = Loop()
+            loop.reap()
             assert plan.container is not None
             wall_ = make(loop, plan.container.spec.process, stdin=plan.stdin)
-            keeper = Keeper(loop, plan, str(self.folder), control, wall_)
+            log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
+            keeper = Keeper(loop, plan, str(self.folder), wall_, log, [control])
             os._exit(main.serve(loop, keeper))
         except BaseException:
             traceback.print_exc()

@@ -18,7 +18,7 @@ from bothy.keeper.model import Client, ExecPlan, KeeperPlan, LogPlan
 from bothy.linux import channel
 from bothy.oci.runtime import IdMapping, Linux, Mount, Process, Resources, Root, Spec
 from bothy.spawner import command
-from tests.support.keepers import Daemon, Peer, connection
+from tests.support.keepers import Daemon, Peer, children, connection
 
 ID_BASE = 1_900_000_000
 ENV = ["PATH=/bin"]
@@ -52,6 +52,12 @@ class SpawnerHarness:
         )
         theirs.close()
         self.spawner = Daemon(ours)
+
+    @property
+    def zygote(self) -> int:
+        """The pid of the spawner's zygote, once it answers."""
+        self.spawner.request("nothing")
+        return children(self.process.pid)[0]
 
     def plan(self, name: str, *args: str, id_base: int = ID_BASE, memory: Resources | None = None, **options: Any) -> KeeperPlan:
         """A container on the busybox layer with Docker's defaults and no network."""

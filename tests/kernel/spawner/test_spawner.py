@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bothy.spawner import command
+from tests.support.keepers import children
 from tests.support.spawners import ID_BASE, SpawnerHarness, kill, remove_cgroups, wait_gone
 
 
@@ -80,7 +81,8 @@ def test_spawner_does_not_grow(spawned: SpawnerHarness) -> None:
     for _ in range(10):
         one()
     assert descriptors(spawned.process.pid) == before
-    assert Path(f"/proc/{spawned.process.pid}/task/{spawned.process.pid}/children").read_text() == ""
+    assert children(spawned.process.pid) == [spawned.zygote]
+    assert children(spawned.zygote) == []
 
 
 def test_requests_that_make_no_sense_are_refused(spawned: SpawnerHarness) -> None:
