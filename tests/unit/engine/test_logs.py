@@ -16,7 +16,9 @@ from bothy.engine.model import LogEntry
 
 
 def line(number: int, stream: str = "stdout") -> bytes:
-    return json.dumps({"log": f"{number}\n", "stream": stream, "time": f"2026-01-01T00:00:{number:02d}.000000000Z"}).encode() + b"\n"
+    return (
+        json.dumps({"log": f"{number}\n", "stream": stream, "time": f"2026-01-01T00:00:{number:02d}.000000000Z"}).encode() + b"\n"
+    )
 
 
 def numbers(path: Path, **wanted: object) -> list[int]:
