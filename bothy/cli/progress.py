@@ -56,7 +56,7 @@ class Teller:
 
     def _show(self) -> None:
         self._shown = self._status
-        sys.stderr.write(f"\r\x1b[K{self._status[:200]}" if self._is_live else f"{self._status}\n")
+        sys.stderr.write(f"\r\x1b[Kbothy: {self._status[:200]}" if self._is_live else f"bothy: {self._status}\n")
         sys.stderr.flush()
 
 

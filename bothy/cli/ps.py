@@ -52,7 +52,11 @@ def row(entry: dict[str, Any], *, is_full: bool) -> dict[str, Any]:
     labels = entry.get("Labels") or {}
     settings = entry.get("NetworkSettings") or {}
     runtime = (entry.get("HostConfig") or {}).get("Runtime", "")
-    return {
+    from bothy.cli.tables import Labelled
+
+    told = Labelled()
+    told.labels = labels
+    told |= {
         "ID": entry["Id"] if is_full else entry["Id"][:12],
         "Image": _image(str(entry.get("Image") or ""), is_full=is_full),
         "Command": f'"{command if is_full or len(command) <= 20 else command[:19] + "…"}"',
@@ -69,6 +73,7 @@ def row(entry: dict[str, Any], *, is_full: bool) -> dict[str, Any]:
         "LocalVolumes": str(sum(1 for mount in mounts if mount.get("Type") == "volume")),
         "Networks": ",".join(sorted(settings.get("Networks") or {})),
     }
+    return told
 
 
 def _image(name: str, *, is_full: bool) -> str:

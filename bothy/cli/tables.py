@@ -21,6 +21,12 @@ GAP = 3
 LEAST = 8
 
 
+class Labelled(dict[str, "Any"]):
+    """A row of a thing that has labels: `{{.Label "key"}}` looks there."""
+
+    labels: dict[str, str]
+
+
 def show(
     rows: list[Row], columns: Sequence[Column], *, form: str = "", ids: str = "", headings: dict[str, str] | None = None
 ) -> None:

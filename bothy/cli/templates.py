@@ -2,6 +2,7 @@
 
     {{.State.Running}}  {{.}}  {{json .Config}}  {{index .Config.Labels "a"}}  {{(index .Ports "80/tcp") | json}}
     {{range .Mounts}}{{.Source}} {{else}}none{{end}}     {{range $name, $net := .Networks}}{{$name}} {{$net.IPAddress}}{{end}}
+    {{.Label "team"}} (in lists)
     {{if eq .State.Status "running"}}up{{else if .State.Paused}}paused{{else}}down{{end}}     {{with .Config}}{{.Image}}{{end}}
 
 Functions: json index len printf print println join split upper lower title truncate pad eq ne lt le gt ge and or not.
@@ -173,6 +174,9 @@ def _command(words: list[str], before: Expression | None, text: str) -> Expressi
     while at < len(words):
         operand, at = _operand(words, at, text)
         operands.append(operand)
+    if name == ".Label" and len(operands) == 2 and before is None:
+        key = operands[1]
+        return lambda data, scope: getattr(data, "labels", {}).get(key(data, scope), "")
     if not is_call:
         if before is not None or len(operands) != 1:
             raise UsageError(f"invalid template: {{{{{text.strip()}}}}}: {name!r} is no function")

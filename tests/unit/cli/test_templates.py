@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bothy.cli.errors import UsageError
+from bothy.cli.tables import Labelled
 from bothy.cli.templates import Template
 
 DATA: dict[str, Any] = {
@@ -100,6 +101,12 @@ def test_data_that_does_not_fit(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Template(text).render(DATA)
     assert message in caught.value.message
+
+
+def test_labels_of_a_list() -> None:
+    row = Labelled({"ID": "1"})
+    row.labels = {"team": "blue"}
+    assert Template('{{.ID}} {{.Label "team"}}{{.Label "none"}}').render(row) == "1 blue"
 
 
 def test_the_fields_that_there_are_are_told() -> None:
