@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.errors import StageError
 from bothy.keeper import workload as wall
 from bothy.keeper.loop import IN, OUT, Loop, Timer
@@ -23,7 +24,7 @@ from bothy.keeper.model import ExecPlan
 from bothy.machines import launch, qmp, wire
 from bothy.machines.launch import Clone
 from bothy.machines.model import MachinePlan
-from bothy.oci.runtime import Resources
+from bothy.oci.runtime import DeviceRule, Memory, Pids, Resources
 
 START_LIMIT = 60.0  # seconds until the program runs; a quarter of one on an idle host
 _READ = 256 * 1024
@@ -31,6 +32,9 @@ _CROWDED = 256 * 1024
 _GIVE_BACK = wire.WINDOW // 4
 _LAST_WORDS = 4096
 _MAIN = 0
+_OVERHEAD = 512 << 20  # QEMU itself, and the translated code of an emulated guest
+_THREADS = 512
+_DEVICES = ((1, 3), (1, 9), (10, 232))  # null, urandom, kvm
 _KILLED = 137
 
 Reply = Callable[[dict[str, Any] | BaseException], None]
@@ -124,6 +128,7 @@ class MachineWorkload:
         self._plan = plan
         self._folder = folder
         self._stdin = stdin
+        self._cgroup = cgroups.of_this_host().at(plan.cgroup) if plan.cgroup else None
         self._clone: Clone | None = None
         self._decoder = wire.Decoder()
         self._parser = qmp.Parser()
@@ -140,12 +145,15 @@ class MachineWorkload:
     # The core's requests.
 
     def start(self, session: wall.Session, started: wall.Started) -> None:
-        self._clone = launch.launch(self._plan, self._folder)
-        clone = self._clone
+        if self._cgroup is not None:
+            self._cgroup.create(_limits(self._plan))
+        enter = self._cgroup.join if self._cgroup is not None else _nothing
+        clone = self._clone = launch.launch(self._plan, self._folder, enter)
         self._loop.child(clone.pid, self._qemu_ended)
         self._loop.watch(clone.agent.fileno(), IN, self._agent_event)
         self._loop.watch(clone.monitor.fileno(), IN, self._monitor_event)
         self._loop.watch(clone.words, IN, self._words_event)
+        self._loop.watch(clone.guard.listener, IN, self._guard_event)
         self._orders = [self._order_done] * launch.ORDERS
         self._patience = self._loop.later(START_LIMIT, lambda: self._break(f"no answer from the guest in {START_LIMIT:.0f} s"))
         message = launch.boot_message(self._plan, clone, stdin=self._stdin)
@@ -189,11 +197,19 @@ class MachineWorkload:
         clone, self._clone = self._clone, None
         if self._patience is not None:
             self._patience.cancel()
-        if clone is None:
-            return
-        for fd in (clone.agent.fileno(), clone.monitor.fileno(), clone.words):
-            if fd >= 0:
-                self._loop.forget(fd)
+        if clone is not None:
+            self._end(clone)
+        if self._cgroup is not None:
+            self._cgroup.kill()
+            self._cgroup.remove()
+        try:
+            os.rmdir(f"{self._folder}/jail")
+        except OSError:
+            pass
+
+    def _end(self, clone: Clone) -> None:
+        for fd in (clone.agent.fileno(), clone.monitor.fileno(), clone.words, clone.guard.listener):
+            self._loop.forget(fd)
         _kill(clone.pid)
         try:
             os.waitpid(clone.pid, 0)
@@ -374,6 +390,14 @@ class MachineWorkload:
             self._loop.forget(self._clone.words)
         self._words = (self._words + data)[-_LAST_WORDS:]
 
+    def _guard_event(self, events: int) -> None:
+        if self._clone is None:
+            return
+        if events & IN:
+            self._clone.guard.answer()
+        else:
+            self._loop.forget(self._clone.guard.listener)
+
     # The end.
 
     def _break(self, why: str) -> None:
@@ -389,7 +413,7 @@ class MachineWorkload:
         words = self._words.decode(errors="replace").strip()
         if not self._ending and not self.error:
             how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
-            self.error = f"machine: QEMU ended with {how}"
+            self.error = f"QEMU ended with {how}"
         if self.error and words:
             self.error += f": {words}"
         failure = StageError("machine", self.error or "the machine was ended")
@@ -405,6 +429,17 @@ class MachineWorkload:
         """Programs that were started by exec do not outlive the main one."""
         for number in [n for n in self._processes if n != _MAIN]:
             self._processes.pop(number).ended(_KILLED if code < 128 else code)
+
+
+def _nothing() -> None:
+    """There is no cgroup to join."""
+
+
+def _limits(plan: MachinePlan) -> Resources:
+    """QEMU's own: the guest's memory is limited by its size, the programs in it by its kernel."""
+    cpu = plan.spec.linux.resources.cpu
+    rules = [DeviceRule(allow=False)] + [DeviceRule(allow=True, type="c", major=major, minor=minor) for major, minor in _DEVICES]
+    return Resources(devices=rules, memory=Memory(limit=plan.memory + _OVERHEAD), cpu=cpu, pids=Pids(_THREADS))
 
 
 def _kill(pid: int) -> None:

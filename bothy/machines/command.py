@@ -59,9 +59,10 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Backing:
-    """What stands behind the devices. Disks as QEMU's blockdev objects; the others are descriptors that QEMU inherits.
+    """What stands behind the devices. Disks as QEMU's blockdev objects; numbers are descriptors that QEMU inherits.
 
-    `shared`: writes of the guest go to the RAM file (the template itself); else they are private to the process.
+    `files` are open disks, which QEMU finds as /dev/fdset/1, /dev/fdset/2 and so on. `shared`: writes of the guest go to the RAM
+    file (the template itself); else they are private to the process.
     """
 
     ram: str
@@ -73,6 +74,7 @@ class Backing:
     exports: str = "/"
     console: str = ""
     shared: bool = False
+    files: tuple[int, ...] = ()
     sandbox: bool = True
 
 
@@ -85,6 +87,7 @@ def argv(hardware: Hardware, backing: Backing, binary: str = "qemu-system-x86_64
         *_memory(hardware, backing),
         *_boot(hardware, backing),
         *_channels(backing),
+        *_files(backing),
         *_disks(backing),
         *_shares(backing),
         *_network(backing),
@@ -151,6 +154,10 @@ def _channels(backing: Backing) -> list[str]:
     ]  # fmt: skip
 
 
+def _files(backing: Backing) -> list[str]:
+    return [word for number, fd in enumerate(backing.files, 1) for word in ("-add-fd", f"fd={fd},set={number}")]
+
+
 def _disks(backing: Backing) -> list[str]:
     arguments = []
     for name, node in (("root", backing.root), ("scratch", backing.scratch)):
@@ -168,7 +175,7 @@ def _network(backing: Backing) -> list[str]:
 
 
 def _balloon() -> list[str]:
-    return ["-device", "virtio-balloon-device,deflate-on-oom=on"]
+    return ["-device", "virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on"]
 
 
 def _comma(path: str) -> str:

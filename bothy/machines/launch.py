@@ -1,30 +1,33 @@
 """Starting a machine: a QEMU that goes on from a template, and the first words to it and to the agent in its guest.
 
-    keeper ── fork ─▶ own mount namespace, shares, cgroup ── exec ─▶ QEMU, waiting for a state
+    keeper ── fork ─▶ cgroup, jail with the shares, no rights, guard ── exec ─▶ QEMU, waiting for a state
       ├─ monitor: capabilities, ignore the memory, load the state; then the guest runs
       └─ agent:   boot {…}                                             both written before QEMU is up, so nothing waits
 
-QEMU ends with the keeper (PR_SET_PDEATHSIG). Its descriptors are inherited: it opens no sockets, taps or states by name.
+QEMU ends with the keeper (PR_SET_PDEATHSIG). What it works on is inherited, open: it finds next to nothing by name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
-from bothy.linux import links, mounts, netlink, syscalls
+from bothy.linux import channel, links, netlink, syscalls
 from bothy.linux.links import Interface
-from bothy.machines import command, disks, qmp, saved, shares
+from bothy.machines import command, disks, guard, jail, qmp, saved
 from bothy.machines.command import Backing
+from bothy.machines.guard import Guard
 from bothy.machines.model import Disk, MachinePlan
 from bothy.machines.saved import Template
 from bothy.oci.runtime import Mount, Process
@@ -34,6 +37,19 @@ _MTU = 1500  # what the card has from its template
 _POOL_INFO = struct.Struct("=ii")  # struct rand_pool_info of random(4), without the bytes
 _NLMSGHDR = struct.Struct("=IHHII")
 _NO_BRIDGE = "bothy-none%d"
+_LISTENING = b"\0"
+
+
+class Ends(NamedTuple):
+    """The descriptors that QEMU inherits."""
+
+    agent: int
+    monitor: int
+    words: int
+    tap: int
+    state: int
+    root: int
+    scratch: int
 
 
 @dataclass
@@ -47,15 +63,15 @@ class Clone:
     agent: socket.socket
     monitor: socket.socket
     words: int
+    guard: Guard
     fresh: bool
     nic: int
 
     def close(self) -> None:
         self.agent.close()
         self.monitor.close()
-        if self.words >= 0:
-            os.close(self.words)
-            self.words = -1
+        self.guard.close()
+        os.close(self.words)
 
 
 def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: None) -> Clone:
@@ -69,34 +85,50 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
     except (NotFound, ValueError) as exc:
         raise StageError("template", str(exc), path=plan.template) from exc
     fresh = _make_scratch(plan)
-    ends: list[int] = []
+    with contextlib.ExitStack() as mine, contextlib.ExitStack() as its:
+        try:
+            (agent, monitor, words), ends = _connect(plan, mine, its)
+            ram = os.open(f"{plan.template}/ram", os.O_RDONLY | os.O_CLOEXEC)
+            mine.callback(os.close, ram)
+            pid, listener = _spawn(plan, template, folder, ends, enter)
+            monitor.sendall(_orders(ends.state))
+        except OSError as exc:
+            raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
+        mine.pop_all()
+    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, template.nic)
+
+
+Mine = tuple[socket.socket, socket.socket, int]
+
+
+def _connect(plan: MachinePlan, mine: contextlib.ExitStack, its: contextlib.ExitStack) -> tuple[Mine, Ends]:
+    """Both ends of everything between keeper and QEMU: agent, monitor, stderr. `mine` and `its` close them."""
     agent, its_agent = socket.socketpair()
     monitor, its_monitor = socket.socketpair()
-    ends += [its_agent.detach(), its_monitor.detach()]
-    words = -1
-    try:
-        words, its_words = os.pipe2(os.O_CLOEXEC)
-        ends.append(its_words)
-        ends.append(_open_tap(plan))
-        ends.append(os.open(f"{plan.template}/state", os.O_RDONLY | os.O_CLOEXEC))
-        pid = _spawn(plan, template, folder, ends, enter)
-        clone = Clone(pid, agent, monitor, words, fresh, template.nic)
-        monitor.sendall(_orders(ends[4]))
-    except BaseException as exc:
-        agent.close()
-        monitor.close()
-        if words >= 0:
-            os.close(words)
-        if isinstance(exc, OSError):
-            raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
-        raise
-    finally:
-        for fd in ends:
-            os.close(fd)
-    agent.setblocking(False)
-    monitor.setblocking(False)
+    for sock in (agent, monitor):
+        mine.callback(sock.close)
+        sock.setblocking(False)
+    for sock in (its_agent, its_monitor):
+        its.callback(sock.close)
+    words, its_words = os.pipe2(os.O_CLOEXEC)
+    mine.callback(os.close, words)
+    its.callback(os.close, its_words)
     os.set_blocking(words, False)
-    return clone
+
+    def lend(fd: int) -> int:
+        its.callback(os.close, fd)
+        return fd
+
+    ends = Ends(
+        agent=its_agent.fileno(),
+        monitor=its_monitor.fileno(),
+        words=its_words,
+        tap=lend(_open_tap(plan)),
+        state=lend(os.open(f"{plan.template}/state", os.O_RDONLY | os.O_CLOEXEC)),
+        root=lend(_open_disk(plan.root)),
+        scratch=lend(_open_disk(plan.scratch)),
+    )
+    return (agent, monitor, words), ends
 
 
 def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, Any]:
@@ -182,53 +214,66 @@ def _orders(state: int) -> bytes:
 ORDERS = 3
 
 
-def _spawn(plan: MachinePlan, template: Template, folder: str, ends: list[int], enter: Callable[[], None]) -> int:
-    """Fork and exec. Raises StageError for what fails before the exec; the child is reaped then."""
-    status, its_status = os.pipe2(os.O_CLOEXEC)
+def _spawn(plan: MachinePlan, template: Template, folder: str, ends: Ends, enter: Callable[[], None]) -> tuple[int, int]:
+    """Fork and exec: the pid, and its guard's listener. Raises StageError for what fails before the exec; it is reaped then."""
+    jailed = f"{folder}/jail"
+    os.makedirs(jailed, exist_ok=True)
+    status, its_status = socket.socketpair()
     parent = os.getpid()
     pid = os.fork()
     if not pid:
         try:
-            _become_qemu(plan, template, folder, ends, enter, parent)
+            _become_qemu(plan, template, jailed, ends, enter, parent, its_status)
         except BaseException as exc:
-            os.write(its_status, json.dumps(failure_of(exc, "machine")).encode())
+            its_status.sendall(json.dumps(failure_of(exc, "machine")).encode())
         os.kill(os.getpid(), signal.SIGKILL)
-    os.close(its_status)
-    with open(status, "rb", buffering=0) as answer:
-        failure = answer.readall()
-    if failure:
+    its_status.close()
+    with status:
+        said, listeners, _, _ = socket.recv_fds(status, 65536, 1)
+        while piece := status.recv(65536):
+            said += piece
+    failure = said.removeprefix(_LISTENING)
+    if failure or not listeners:
         os.waitpid(pid, 0)
-        told = json.loads(failure)
+        channel.close_all(listeners)
+        told = json.loads(failure or b'{"stage":"machine","message":"QEMU did not start","errno":0,"path":""}')
         raise StageError(told["stage"], told["message"], errno=told["errno"], path=told["path"])
-    return pid
+    return pid, listeners[0]
 
 
 def _become_qemu(
-    plan: MachinePlan, template: Template, folder: str, ends: list[int], enter: Callable[[], None], parent: int
+    plan: MachinePlan,
+    template: Template,
+    jailed: str,
+    ends: Ends,
+    enter: Callable[[], None],
+    parent: int,
+    status: socket.socket,
 ) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
     enter()
-    agent, monitor, words, tap, _ = ends
-    exports = f"{folder}/exports"
-    os.makedirs(exports, exist_ok=True)
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    mounts.make_private()
-    shares.export(exports, plan.shares)
+    jail.enter(jailed, plan.shares)
     backing = Backing(
-        ram=f"{plan.template}/ram", agent=agent, monitor=monitor, tap=tap, exports=exports, root=_blockdev(plan.root),
-        scratch=_blockdev(plan.scratch),
+        ram=guard.PATH, agent=ends.agent, monitor=ends.monitor, tap=ends.tap, exports=jail.EXPORTS, files=(ends.root, ends.scratch),
+        root=command.disk("/dev/fdset/1", readonly=plan.root.readonly, image_format=plan.root.format),
+        scratch=command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format),
     )  # fmt: skip
     arguments = command.argv(template.hardware, backing, template.qemu)
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0, inheritable=True)
-    os.dup2(words, 1, inheritable=True)
-    os.dup2(words, 2, inheritable=True)
+    os.dup2(ends.words, 1, inheritable=True)
+    os.dup2(ends.words, 2, inheritable=True)
     for fd in ends:
         os.set_inheritable(fd, True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    jail.drop_privileges(plan.id, has_shares=bool(plan.shares))
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of ids clears it
+    listener = guard.install()
+    socket.send_fds(status, [_LISTENING], [listener])
     os.execve(template.qemu, arguments, {"PATH": "/usr/bin:/bin"})
 
 
-def _blockdev(disk: Disk) -> dict[str, Any]:
-    return command.disk(disk.path, readonly=disk.readonly, image_format=disk.format)
+def _open_disk(disk: Disk) -> int:
+    return os.open(disk.path, (os.O_RDONLY if disk.readonly else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)

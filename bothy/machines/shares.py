@@ -19,7 +19,7 @@ from bothy.machines.model import Share
 
 def export(folder: str, shares: list[Share]) -> None:
     """Fill `folder` with the shares. To be called in a mount namespace of its own, whose mounts are private. Raises OSError."""
-    sc.mount("exports", folder, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=700,size=1m")
+    sc.mount("exports", folder, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=755,size=1m")
     for number, share in enumerate(shares):
         tree = mounts.clone_tree(sc.AT_FDCWD, share.source, recursive=True)
         try:
