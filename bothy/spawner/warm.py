@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from bothy.containers.cgroups.hierarchies import of_this_host
 from bothy.containers.model import ContainerPlan, Rootfs
 from bothy.jsonable import PLAIN
 from bothy.keeper import exits, logs
@@ -47,4 +48,5 @@ def warm() -> None:
         if PLAIN.loads(type(value), PLAIN.dumps(value)) != value:
             raise AssertionError(f"{type(value).__name__} is not read as it was written")
     logs.entry("line", 1, exits.now())
+    of_this_host()
     time.localtime()
