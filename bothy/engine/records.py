@@ -8,6 +8,8 @@
 A workload's record is split in two because a start, an exit and a rename write only the few hundred bytes of its state.
 `synchronous=NORMAL`: a commit is in the page cache when it returns, so kill -9 loses nothing and a power cut at worst the
 last commits, never the file's integrity. Measured: 0.05 to 0.15 ms a commit, which is why it is done on the event loop's thread.
+A full disk must not keep anybody from making room: what ends or removes a workload may use `reserve`, a file beside the
+database that is there only to be given up.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ MIGRATIONS = (
     CREATE TABLE documents(kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;
     """,
 )
+RESERVE = 256 * 1024
 STATE = (
     "status", "pid", "exit_code", "error", "oom_killed", "started", "finished", "restart_count", "id_base", "endpoints",
     "ports", "warnings", "manually_stopped",
@@ -46,8 +49,10 @@ class Records:
     def __init__(self, file: Path) -> None:
         """Open or make the file and bring its tables up to date. Raises Unavailable (disk full, not writable) or Broken."""
         self._file = file
+        self._reserve = file.with_name("reserve")
         with self._told("open"):
             os.makedirs(file.parent, mode=0o711, exist_ok=True)
+            self._keep_reserve()
             self._db = sqlite3.connect(file, isolation_level=None, timeout=5)
             os.chmod(file, 0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -93,6 +98,7 @@ class Records:
         """A new record. Raises Conflict for a name or id in use, Unavailable for a full disk; then nothing was written."""
         row = (workload.id, workload.name, workload.created, _json(workload, _ASKED), _json(workload, STATE))
         with self._told("write"):
+            self._keep_reserve()
             try:
                 self._db.execute("INSERT INTO workloads VALUES(?,?,?,?,?)", row)
             except sqlite3.IntegrityError as exc:
@@ -100,10 +106,9 @@ class Records:
 
     def save_state(self, workload: Workload) -> None:
         """Write the fields in STATE and the name. Raises Unavailable for a full disk; then the old state stands."""
+        row = (workload.name, _json(workload, STATE), workload.id)
         with self._told("write"):
-            self._db.execute(
-                "UPDATE workloads SET name=?, state=? WHERE id=?", (workload.name, _json(workload, STATE), workload.id)
-            )
+            self._execute_anyway("UPDATE workloads SET name=?, state=? WHERE id=?", row)
 
     def save(self, workload: Workload) -> None:
         """Write everything (also what was asked for, which a rename of it all or an update changes)."""
@@ -116,7 +121,32 @@ class Records:
     def delete(self, workload_id: str) -> None:
         """Forget a workload: the last step of its removal."""
         with self._told("write"):
-            self._db.execute("DELETE FROM workloads WHERE id=?", (workload_id,))
+            self._execute_anyway("DELETE FROM workloads WHERE id=?", (workload_id,))
+
+    # -- the reserve -------------------------------------------------------------------------------------------------
+
+    def _keep_reserve(self) -> None:
+        """Have the reserve, also after it was used. Raises OSError (a full disk)."""
+        if self._reserve.exists():
+            return
+        fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, RESERVE)
+        except OSError:
+            self._reserve.unlink()
+            raise
+        finally:
+            os.close(fd)
+
+    def _execute_anyway(self, statement: str, values: tuple[str, ...]) -> None:
+        """Execute; if the disk is full, once more with the reserve's room."""
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.OperationalError as exc:
+            if "full" not in str(exc) or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            self._db.execute(statement, values)
 
     # -- small things ------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ from bothy.log import logger
 from bothy.spawner import command
 
 _log = logger("engine")
-_MAX_RESTARTS, _RESTART_WINDOW = 5, 10.0
+_MAX_RESTARTS, _RESTART_WINDOW, _RESTART_DELAY = 5, 10.0, 1.0
+_PATIENCE = 5.0
 
 
 def _start(argv: list[str], fd: int) -> subprocess.Popen[bytes]:
@@ -60,6 +61,7 @@ class Spawner:
         self._size = pool
         self._pooled: list[int] = []
         self._tell_later: asyncio.Handle | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self.on_gone: Callable[[str, int], None] = lambda workload, status: None
 
     @property
@@ -78,6 +80,10 @@ class Spawner:
         finally:
             theirs.close()
         self._link = Link(ours, "the spawner", self._event, self._ended)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
         if self._revival is not None:
             self._link.tell({"op": "hello", "daemon": self._revival.command}, [self._revival.listener])
 
@@ -85,6 +91,17 @@ class Spawner:
         """Have sandboxes made ahead; to be called when the ranges in use are known."""
         self._pooled = [self._ranges.take() for _ in range(self._size)]
         self._tell_pool()
+
+    async def ready(self) -> None:
+        """Return when there is a spawner; at once but for the moment after one has died. Raises Unavailable after some seconds."""
+        if self._link is not None and not self._link.closed:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await asyncio.wait_for(waiter, _PATIENCE)
+        except TimeoutError:
+            raise Unavailable("the spawner is not there", hint="try again; if that does not help, restart bothyd") from None
 
     def keeper(self, workload: str, folder: str, id_base: int, network: str) -> socket.socket:
         """Have a keeper forked; returns our end of its control socket, at its end if there will be no keeper.
@@ -147,8 +164,8 @@ class Spawner:
         now = asyncio.get_running_loop().time()
         self._restarts = [t for t in self._restarts if now - t < _RESTART_WINDOW] + [now]
         if len(self._restarts) > _MAX_RESTARTS:
-            _log.error("the spawner dies again and again; the next try is in %d s", _RESTART_WINDOW)
-            asyncio.get_running_loop().call_later(_RESTART_WINDOW, self._again)
+            _log.error("the spawner dies again and again; the next try is in %d s", _RESTART_DELAY)
+            asyncio.get_running_loop().call_later(_RESTART_DELAY, self._again)
         else:
             self._again()
 
@@ -158,6 +175,7 @@ class Spawner:
             self._tell_pool()
         except (Unavailable, OSError) as exc:
             _log.error("the spawner can not be started again: %s", exc)
+            asyncio.get_running_loop().call_later(_RESTART_DELAY, self._again)
 
     def _reap(self, *, wait: bool) -> None:
         """Bury the process; it has closed its socket or been asked to end, so it goes soon, and is killed if it does not."""

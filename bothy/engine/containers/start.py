@@ -215,6 +215,7 @@ async def _keep(hall: Hall, live: Live, folder: str) -> tuple[Running, ending.Ke
     record = live.record
     wanted_network = "host" if record.host_config.network_mode == "host" or record.wall is Wall.VM else "private"
     for attempt in (1, 2):
+        await hall.spawner.ready()
         listener = ending.KeeperListener(hall, live)
         keeper = Keeper(live.id, folder, hall.spawner.keeper(live.id, folder, record.id_base, wanted_network), listener)
         try:
