@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
     from bothy.cli.flags import Values
 
+# Taken for Docker's sake and passed on, but the engine does nothing with them yet: whoever gives one is told.
+WITHOUT_EFFECT = (
+    "annotation", "blkio-weight", "cgroup-parent", "cpu-rt-period", "cpu-rt-runtime", "device-cgroup-rule", "device-read-bps",
+    "device-read-iops", "device-write-bps", "device-write-iops", "kernel-memory", "link", "link-local-ip", "volume-driver",
+)  # fmt: skip
 STREAMS = ("stdin", "stdout", "stderr")
 TEXTS = (
     ("ipc", "IpcMode"), ("pid", "PidMode"), ("uts", "UTSMode"), ("userns", "UsernsMode"), ("cgroupns", "CgroupnsMode"),
@@ -155,10 +160,6 @@ def host_config(flags: Values) -> dict[str, Any]:
     for flag, name in (("sysctl", "Sysctls"), ("storage-opt", "StorageOpt"), ("annotation", "Annotations")):
         if flags.given(flag):
             host[name] = values.strict_pairs(flags.many(flag), flag)
-    if flags.given("gpus"):
-        count = flags.text("gpus")
-        number = int(count) if count.isdecimal() else -1
-        host["DeviceRequests"] = [{"Driver": "", "Count": number, "Capabilities": [["gpu"]], "Options": {}}]
     _runtime(flags, host)
     _security(flags, host)
     return host
@@ -334,5 +335,7 @@ def check(flags: Values) -> None:
         mode = flags.text(flag)
         if mode and mode not in modes and not (flag == "pid" and mode.startswith("container:")):
             raise UsageError(f"invalid --{flag} {mode!r}", hint=f"it is {' or '.join(modes)}")
+    if flags.given("gpus"):
+        raise UsageError("--gpus is not supported", hint="--device gives access to a device of the host")
     if not flags.args[0]:
         raise UsageError("the name of the image is empty")

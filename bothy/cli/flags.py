@@ -214,9 +214,14 @@ def _store(command: Command, flag: FlagSpec, shown: str, value: str, given: dict
 def _count(command: Command, args: list[str]) -> None:
     """Raise UsageError, exit code 1 as Docker's, for too few or too many arguments."""
     if len(args) < command.least:
-        raise UsageError(_expectation(command), command.name, code=1)
+        raise UsageError(_expectation(command), command.name, _usage(command), code=1)
     if 0 <= command.most < len(args):
-        raise UsageError(_expectation(command), command.name, code=1)
+        raise UsageError(_expectation(command), command.name, _usage(command), code=1)
+
+
+def _usage(command: Command) -> str:
+    flags = " [FLAGS]" if command.flags else ""
+    return f"usage: bothy {command.name}{flags} {command.arguments}".rstrip()
 
 
 def _expectation(command: Command) -> str:

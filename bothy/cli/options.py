@@ -38,7 +38,7 @@ CREATE = (
     ("env", "e", "list", "name[=value]", "Set an environment variable; without a value, pass ours on"),
     ("env-file", "", "list", "file", "Set environment variables from a file of name=value lines"),
     ("expose", "", "list", "port[/proto]", "Declare a port or a range of ports"),
-    ("gpus", "", "text", "request", "Accepted for Docker's sake; refused by the engine"),
+    ("gpus", "", "text", "request", "Not supported"),
     ("group-add", "", "list", "group", "Additional group of the program"),
     ("health-cmd", "", "text", "command", "Command that tells whether the workload is healthy"),
     ("health-interval", "", "text", "duration", "Time between health checks (ms|s|m|h)"),

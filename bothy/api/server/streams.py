@@ -7,7 +7,6 @@ its own, afterwards it is a last line `{"errorDetail": {"message": …}, "error"
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -90,21 +89,18 @@ class Burst:
 
 @contextmanager
 def spool_file(call: Call, suffix: str) -> Iterator[Path]:
-    """A file of its own below the engine's root, gone afterwards. Raises Unavailable where the disk does not take it."""
+    """`archive.tar` (errors name it) in a folder of its own below the engine's root, gone afterwards.
+
+    Raises Unavailable where the disk does not take it.
+    """
     folder = call.context.paths.root / "tmp"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(suffix=suffix, prefix="spool-", dir=folder)
+        own = tempfile.TemporaryDirectory(prefix="spool-", dir=folder, ignore_cleanup_errors=True)
     except OSError as exc:
         raise Unavailable(f"{folder}: {exc.strerror}", errno=exc.errno or 0) from exc
-    os.close(fd)
-    try:
-        yield Path(name)
-    finally:
-        try:
-            os.unlink(name)
-        except FileNotFoundError:
-            pass
+    with own as name:
+        yield Path(name) / f"archive{suffix}"
 
 
 async def spool(call: Call, path: Path) -> int:

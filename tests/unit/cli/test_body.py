@@ -144,6 +144,7 @@ def test_what_is_attached(folder: Path) -> None:
         ("run --network alias=b img", "name is missing"),
         ("run --device-read-bps x img", "invalid value"),
         ("run '' x", "image is empty"),
+        ("run --gpus all img", "--gpus is not supported"),
     ],
 )
 def test_nonsense_is_refused_before_the_engine_is_asked(line: str, words: str, folder: Path) -> None:

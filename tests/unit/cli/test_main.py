@@ -29,8 +29,8 @@ def told(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]
         (["--foo"], 125, "unknown flag: --foo", "bothy --help lists the commands"),
         (["ps", "--foo"], 125, "unknown flag: --foo", "bothy ps --help lists what it takes"),
         (["run", "--foo", "x"], 125, "unknown flag: --foo", "bothy run --help lists what it takes"),
-        (["run"], 1, "run takes at least one argument", "bothy run --help lists what it takes"),
-        (["ps", "x"], 1, "ps takes no arguments", "bothy ps --help lists what it takes"),
+        (["run"], 1, "run takes at least one argument", "usage: bothy run [FLAGS] IMAGE [PROGRAM] [ARGUMENT…]"),
+        (["ps", "x"], 1, "ps takes no arguments", "usage: bothy ps [FLAGS]"),
         (
             ["-H", "tcp://1.2.3.4", "ps"],
             125,

@@ -182,6 +182,10 @@ def test_an_image_that_is_not_here(engine: Engine) -> None:
     assert engine.run("create", "x").returncode == 1
 
 
+def test_a_flag_without_effect_is_told(engine: Engine) -> None:
+    assert engine.run("create", "--link", "a:b", "busybox").stderr.startswith("bothy: warning: --link has no effect\n")
+
+
 def test_the_id_file_is_written(engine: Engine, tmp_path: Path) -> None:
     engine.run("create", "--cidfile", str(tmp_path / "id"), "busybox")
     assert (tmp_path / "id").read_text() == IDENT
