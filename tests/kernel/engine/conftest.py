@@ -121,7 +121,7 @@ def play(paths: Paths) -> Callable[[Scenario], None]:
                     await scenario(driver)
                 finally:
                     await driver.clear()
-                assert not left(paths)
+            assert not left(paths)
 
         asyncio.run(whole())
 
