@@ -229,5 +229,6 @@ def machine_plan(
         files={f"/etc/{name}": text for name, text in files.items() if f"/etc/{name}" not in taken},
         cgroup=f"/{paths.scope}/{record.id}",
         init=bool(record.host_config.init),
+        ephemeral=record.host_config.auto_remove,
         warnings=warnings,
     )

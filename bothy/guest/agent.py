@@ -49,6 +49,7 @@ class Agent:
         self._stem: programs.Stem | None = None
         self._sessions: dict[int, Session] = {}
         self._ephemeral = False
+        self._limited = False
         self._oom = 0
         self._port = Port(loop, port_fd, self._frame, self._room)
 
@@ -90,6 +91,7 @@ class Agent:
 
     def _boot(self, message: dict[str, Any]) -> dict[str, Any]:
         self._ephemeral = bool(message.get("ephemeral"))
+        self._limited = message["pids"] > 0
         late.set_up(message, self._kit)
         return self._run(MAIN, message)
 
@@ -98,7 +100,7 @@ class Agent:
 
     def _run(self, number: int, message: dict[str, Any]) -> dict[str, Any]:
         stem, self._stem = self._stem, None
-        pid, streams = programs.start(message, stem=stem)
+        pid, streams = programs.start(message, stem=stem, limited=self._limited)
         session = self._sessions[number] = Session(self._port, number, self._exited)
         session.process = ChildProcess(self._loop, session, pid, streams)
         return {"pid": pid}

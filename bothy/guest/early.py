@@ -24,6 +24,7 @@ UPPER, WORK = f"{SCRATCH}/upper", f"{SCRATCH}/work"
 LOWER = "/disk/lower"
 ROOT = "/disk/root"
 OWN = "/disk/own"
+PROGRAMS = "/sys/fs/cgroup/programs"  # the cgroup of all programs, if they are limited
 FOLDERS = ("etc", "proc", "sys", "dev")
 FILES = ("hosts", "hostname", "resolv.conf", "machine-id")
 HOST = "/host"

@@ -46,6 +46,7 @@ def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
         ("mount", lambda: mount_tmpfs(plan["mounts"])),
         ("share", lambda: mount_shares(plan["shares"])),
         ("sysctl", lambda: set_sysctls(plan["sysctl"])),
+        ("pids", lambda: limit_programs(plan["pids"])),
         ("root", lambda: seal(readonly=plan["readonly"])),
     )
     for stage, step in steps:
@@ -202,6 +203,14 @@ def mount_shares(shares: list[dict[str, Any]]) -> None:
 def set_sysctls(sysctls: dict[str, str]) -> None:
     for name, value in sysctls.items():
         _write("/proc/sys/" + name.replace(".", "/"), value)
+
+
+def limit_programs(pids: int) -> None:
+    """How many processes there may be, of the program and of all execs (0: as many as the kernel can)."""
+    if pids > 0:
+        _write("/sys/fs/cgroup/cgroup.subtree_control", "+pids")
+        os.mkdir(early.PROGRAMS)
+        _write(f"{early.PROGRAMS}/pids.max", str(pids))
 
 
 def seal(*, readonly: bool) -> None:

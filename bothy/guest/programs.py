@@ -19,11 +19,14 @@ from typing import Any, NoReturn
 from bothy.containers import process as stages
 from bothy.containers import users
 from bothy.errors import StageError, failure_of
+from bothy.guest import early
 from bothy.jsonable import PLAIN
 from bothy.keeper import processes
 from bothy.keeper.workload import STDOUT
 from bothy.linux import capabilities, channel, syscalls, terminal
 from bothy.oci.runtime import Process
+
+_LIMITED = b"+"  # before an order for a program that is limited
 
 
 class Stem:
@@ -55,11 +58,11 @@ def _wait(orders: socket.socket) -> NoReturn:
     _run(text, fds)
 
 
-def start(order: dict[str, Any], *, stem: Stem | None) -> tuple[int, processes.Streams]:
+def start(order: dict[str, Any], *, stem: Stem | None, limited: bool) -> tuple[int, processes.Streams]:
     """Run a program in the current root; returns its pid and our ends of its streams.
 
     `order`: `process`, the JSON text of a process of the OCI spec, which only the child reads; and what we have to know of it:
-    `terminal`, with its `size` (height and width), or whether there is a `stdin`.
+    `terminal`, with its `size` (height and width), or whether there is a `stdin`. `limited`: in the cgroup for programs.
 
     Raises StageError or OSError; nothing is left then but a zombie for the loop to reap.
     """
@@ -73,7 +76,8 @@ def start(order: dict[str, Any], *, stem: Stem | None) -> tuple[int, processes.S
     else:
         streams, ends = processes.pipes(stdin=bool(order["stdin"]))
     try:
-        pid = _launch(order["process"].encode(), [root, its_status, *(fd for fd in ends if fd >= 0)], stem)
+        text = (_LIMITED if limited else b"") + order["process"].encode()
+        pid = _launch(text, [root, its_status, *(fd for fd in ends if fd >= 0)], stem)
     finally:
         channel.close_all([root, its_status, *(fd for fd in ends if fd >= 0)])
     with open(status, "rb", buffering=0) as answer:
@@ -112,6 +116,9 @@ def _run(text: bytes, fds: list[int]) -> NoReturn:
         os.fchdir(root)
         os.chroot(".")
         os.chdir("/")
+        if text.startswith(_LIMITED):
+            text = text.removeprefix(_LIMITED)
+            _join()
         process = PLAIN.from_data(Process, json.loads(text))
         _take_stdio(process, stdio)
         stages.set_rlimits(process.rlimits)
@@ -158,6 +165,13 @@ def rehearse(process: Process) -> None:
         syscalls.move_mount(-1, -1)
     except OSError:
         pass
+
+
+def _join() -> None:
+    """Enter the cgroup that limits programs."""
+    fd = os.open(f"{early.PROGRAMS}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, b"0")
+    os.close(fd)
 
 
 def _take_stdio(process: Process, stdio: list[int]) -> None:

@@ -255,6 +255,8 @@ class MachineWorkload:
                 return
             pid = answer.get("pid")
             process.pid = pid if isinstance(pid, int) and not isinstance(pid, bool) else 0
+            if number == _MAIN and self._clone is not None:
+                process.pid = self._clone.pid  # to the host, the program is QEMU
             started(process)
 
         self._ask(message, reply)

@@ -47,7 +47,7 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int:
-        """The pid that is shown to people: the host's for a container, the guest's for a machine."""
+        """The pid that is shown to people: the host's (for a machine QEMU's), the guest's for execs in a machine."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

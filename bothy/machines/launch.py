@@ -147,6 +147,7 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
         "mounts": [PLAIN.to_data(mount) for mount in spec.mounts if mount.type == "tmpfs" and not _is_there(mount)],
         "shares": [{"destination": share.destination, "readonly": share.readonly} for share in plan.shares],
         "sysctl": spec.linux.sysctl,
+        "pids": spec.linux.resources.pids.limit if spec.linux.resources.pids else 0,
         **order(spec.process, stdin=stdin),
         "ephemeral": plan.ephemeral,
     }
