@@ -88,6 +88,10 @@ class Running:
         except OSError as exc:
             raise StageError("cgroup", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
 
+    def oom_watch(self) -> tuple[int, bool]:
+        """A descriptor (-1: none) that tells when memory has run out, and whether by an exceptional event (POLLPRI)."""
+        return self._cgroup.oom_watch()
+
     def oom_count(self) -> int:
         """How many processes the kernel has killed in this container for want of memory. Valid until cleanup."""
         return self._cgroup.oom_count()

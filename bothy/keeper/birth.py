@@ -164,6 +164,10 @@ class Birth:
             return
         self._running = container
         started = exits.now()
+        memory = self._container.spec.linux.resources.memory
+        if memory is not None and memory.limit is not None:
+            oom, exceptional = container.oom_watch()
+            fds += [("oom-exception" if exceptional else "oom", oom)] if oom >= 0 else []
         request.ok(pid=begun.pid, started=started, warnings=list(begun.warnings))
         state = {
             **self._facts(),

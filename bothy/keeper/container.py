@@ -21,11 +21,13 @@ from bothy.errors import StageError
 from bothy.jsonable import PLAIN
 from bothy.keeper import helpers, processes, top
 from bothy.keeper import workload as wall
-from bothy.keeper.loop import Loop
+from bothy.keeper.loop import IN, PRI, Loop
 from bothy.keeper.model import SPEC, ExecPlan, KeeperPlan
 from bothy.keeper.processes import Streams
 from bothy.linux import channel
 from bothy.oci.runtime import Resources
+
+_OOM_DELAY = 0.1
 
 
 def read_plan(folder: str) -> KeeperPlan:
@@ -119,6 +121,20 @@ class ContainerWorkload:
     def update(self, resources: Resources, done: wall.Done) -> None:
         self._running.update(resources)
         done({})
+
+    def watch_oom(self, call: Callable[[], None]) -> None:
+        """Call whenever memory has run out inside: a moment later, when the kernel has had time to kill."""
+
+        def event(_events: int) -> None:
+            try:
+                os.read(fd, 8) if "oom" in self._fds else os.pread(fd, 4096, 0)
+            except OSError:
+                self._loop.forget(fd)
+            self._loop.later(_OOM_DELAY, call)
+
+        fd = self._fds.get("oom", self._fds.get("oom-exception", -1))
+        if fd >= 0:
+            self._loop.watch(fd, IN if "oom" in self._fds else PRI, event)
 
     def oom_count(self) -> int:
         return self._running.oom_count()

@@ -206,8 +206,7 @@ class Keeper:
     def _status(self, request: Request) -> None:
         execs = [{"exec": name, "pid": s.process.pid} for name, s in self._execs.items() if s.process is not None and not s.over]
         process = self._main.process
-        if self._state is State.RUNNING:
-            self._check_oom()
+        self.check_oom()
         request.ok(
             pid=process.pid if process is not None else 0,
             started=self._started,
@@ -269,13 +268,13 @@ class Keeper:
 
     def _exited(self, session: Session, code: int) -> None:
         """An exec has ended."""
-        self._check_oom()
+        self.check_oom()
         self._control.event("exec-exit", exec=session.name, code=code)
 
     def _ended(self, _session: Session, code: int) -> None:
         """The main program has ended, and with it all else inside."""
+        self.check_oom()
         self._state = State.OVER
-        self._check_oom()
         self._wall.close()
         if self._log is not None:
             self._log.close()
@@ -299,7 +298,10 @@ class Keeper:
             self._main.abandon()
             self._leave()
 
-    def _check_oom(self) -> None:
+    def check_oom(self) -> None:
+        """Tell if the kernel has killed inside for want of memory since this was asked last."""
+        if self._state is not State.RUNNING:
+            return
         count = self._wall.oom_count()
         if count > self._oom:
             self._oom = count

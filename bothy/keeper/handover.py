@@ -3,7 +3,8 @@
     mask, one letter a descriptor │ 0 │ JSON {"names": […], …}        beside it: the descriptors
 
 The mask says what a parked keeper has to wake up for. Names of descriptors: `control` (connected daemons), `listener`, `pidfd`
-(of the init), `stdin`, `stdout`, `stderr` or `terminal`, `root`, `client` (in the order of the state's `clients`).
+(of the init), `stdin`, `stdout`, `stderr` or `terminal`, `root`, `oom` or `oom-exception`, `client` (in the order of the
+state's `clients`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,18 @@ from typing import Any
 from bothy import quickjson
 from bothy.linux import channel
 
-READABLE, HANGUP = ord("r"), ord("h")
+READABLE, HANGUP, EXCEPTION = ord("r"), ord("h"), ord("p")
 MACHINE = b"m"
-_WAKES = {"control": "r", "listener": "r", "pidfd": "r", "stdout": "r", "stderr": "r", "terminal": "r"}
+_WAKES = {
+    "control": "r",
+    "listener": "r",
+    "pidfd": "r",
+    "stdout": "r",
+    "stderr": "r",
+    "terminal": "r",
+    "oom": "r",
+    "oom-exception": "p",
+}
 
 
 def give(sock: channel.Socket, state: dict[str, Any], fds: list[tuple[str, int]]) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-IN, OUT, HUP, ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR
+IN, OUT, HUP, ERR, PRI = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP, select.EPOLLERR, select.EPOLLPRI
 Callback = Callable[[int], object]
 
 

@@ -43,6 +43,7 @@ def awake(order: bytes, state: bytes, fds: list[int], wake: tuple[int, int], sig
     keeper = Keeper(loop, plan, folder, wall, _log(loop, plan.log), connected, channel.adopt(given["listener"][0]))
     clients = [PLAIN.from_data(Client, client) for client in data["clients"]]
     keeper.take_over(data["started"], zip(given.get("client", []), clients, strict=True), wall.main)
+    wall.watch_oom(keeper.check_oom)
     loop.collect_later()
     if signal.SIGTERM in signals:
         loop.later(0, keeper.terminate)

@@ -202,6 +202,21 @@ class V1:
         gone = [files.remove(root + self._path) for root in dict.fromkeys(self._roots.values())]
         return all(gone)
 
+    def oom_watch(self) -> tuple[int, bool]:
+        """(a descriptor, False): readable when memory has run out, just before the kernel kills; -1 if that can not be told."""
+        folder = self._folder("memory")
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                files.write(folder, "cgroup.event_control", f"{event} {control}")
+            finally:
+                os.close(control)
+        except OSError:
+            os.close(event)
+            return -1, False
+        return event, False
+
     def oom_count(self) -> int:
         return files.pairs(files.read(self._folder("memory"), "memory.oom_control")).get("oom_kill", 0)
 

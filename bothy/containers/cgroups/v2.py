@@ -173,6 +173,14 @@ class V2:
             self._fork_fd = -1
         return files.remove(self._folder)
 
+    def oom_watch(self) -> tuple[int, bool]:
+        """(a descriptor, True): has an exceptional event (POLLPRI) when memory has run out, among others, until it is read; -1
+        if that can not be told."""
+        try:
+            return os.open(f"{self._folder}/memory.events", os.O_RDONLY | os.O_CLOEXEC), True
+        except OSError:
+            return -1, True
+
     def oom_count(self) -> int:
         return files.pairs(files.read(self._folder, "memory.events")).get("oom_kill", 0)
 

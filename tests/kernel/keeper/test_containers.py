@@ -133,6 +133,14 @@ def test_out_of_memory_is_told(spawned: SpawnerHarness) -> None:
     assert PLAIN.loads(Exit, (spawned.run_folder("c1") / "exit.json").read_bytes()).oom is True
 
 
+def test_out_of_memory_of_a_child_is_told_at_once(spawned: SpawnerHarness) -> None:
+    limits = Resources(memory=Memory(16 << 20, swap=16 << 20))
+    daemon = spawned.keeper("sh", "-c", "head -c 100000000 /dev/zero | tail; sleep 600", memory=limits)
+    assert daemon.request("start")["pid"]
+    assert daemon.event("oom") == {"event": "oom"}
+    assert daemon.request("status")["oom"] is True
+
+
 def test_killed_keeper_takes_its_container_along(spawned: SpawnerHarness) -> None:
     daemon = spawned.keeper("sleep", "600")
     spawned.start(daemon)
