@@ -9,6 +9,7 @@ await engine.close()            lets go; what runs goes on
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Coroutine
 from typing import Any
@@ -114,15 +115,17 @@ class Engine:
 
 
 def _make_folders(paths: Paths) -> None:
-    """State folders that only root may look into (workloads' own ids may pass through to what is mapped for them)."""
+    """The state root, closed to everybody but root, and the run folder, where the socket is.
+
+    Closed it must be: on disk everything has the ids of its image, so what a container's root makes set-uid there would be
+    set-uid root for whoever could reach it.
+    """
+    wanted = ((paths.root, 0o700), (paths.root / "containers", 0o700), (paths.run, 0o755), (paths.run / "keepers", 0o700))
     try:
-        for folder, mode in (
-            (paths.root, 0o711),
-            (paths.root / "containers", 0o711),
-            (paths.run, 0o755),
-            (paths.run / "keepers", 0o700),
-        ):
+        for folder, mode in wanted:
             os.makedirs(folder, mode=mode, exist_ok=True)
+            if stat.S_IMODE(os.stat(folder).st_mode) & ~mode:
+                os.chmod(folder, mode)
     except PermissionError as exc:
         raise Forbidden(f"{exc.filename}: {exc.strerror}", hint="bothyd runs as root") from exc
     except OSError as exc:

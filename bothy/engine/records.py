@@ -51,7 +51,7 @@ class Records:
         self._file = file
         self._reserve = file.with_name("reserve")
         with self._told("open"):
-            os.makedirs(file.parent, mode=0o711, exist_ok=True)
+            os.makedirs(file.parent, mode=0o700, exist_ok=True)
             self._keep_reserve()
             self._db = sqlite3.connect(file, isolation_level=None, timeout=5)
             os.chmod(file, 0o600)

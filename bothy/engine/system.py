@@ -25,6 +25,7 @@ from bothy.images.model import Image
 from bothy.machines import accelerator
 
 API_VERSION, MIN_API_VERSION = "1.47", "1.24"
+_FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 
 
 class System:
@@ -48,63 +49,91 @@ class System:
 
     async def info(self) -> dict[str, Any]:
         """Docker's /info. The first time it finds out which accelerator machines get, which may take a few seconds."""
-        hall, system = self._hall, os.uname()
         found = await self._accelerator()
-        hierarchy = cgroups.of_this_host()
-        running = hall.workloads.with_status(Status.RUNNING, Status.RESTARTING, Status.STARTING)
-        paused = hall.workloads.with_status(Status.PAUSED)
-        v1, is_v2 = set(hierarchy.v1), hierarchy.version == 2
         return {
             "ID": self._identity,
+            **self._counts(),
+            **self._limits(),
+            **self._host(),
+            **self._constants(),
+            "Accelerator": {"Name": found.name, "Reason": found.reason},
+            "RunDir": str(self._hall.paths.run),
+            "Warnings": self._warnings(),
+        }
+
+    def _counts(self) -> dict[str, Any]:
+        hall = self._hall
+        running = hall.workloads.with_status(Status.RUNNING, Status.RESTARTING, Status.STARTING)
+        paused = hall.workloads.with_status(Status.PAUSED)
+        return {
             "Containers": len(hall.workloads),
             "ContainersRunning": running,
             "ContainersPaused": paused,
             "ContainersStopped": len(hall.workloads) - running - paused,
             "Images": len(hall.images.list()),
-            "Driver": "overlay2",
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": len(asyncio.all_tasks()),
+            "NEventsListener": hall.events.listening,
+        }
+
+    def _limits(self) -> dict[str, Any]:
+        """Which limits can be set here."""
+        groups = cgroups.of_this_host()
+        is_v2 = groups.version == 2
+        has = {name: is_v2 or name in groups.v1 for name in ("memory", "cpu", "cpuset", "pids")}
+        return {
+            "MemoryLimit": has["memory"],
+            "SwapLimit": has["memory"],
+            "CpuCfsPeriod": has["cpu"],
+            "CpuCfsQuota": has["cpu"],
+            "CPUShares": has["cpu"],
+            "CPUSet": has["cpuset"],
+            "PidsLimit": has["pids"],
+            "OomKillDisable": has["memory"] and not is_v2,
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": str(groups.version or 1),
+        }
+
+    def _host(self) -> dict[str, Any]:
+        hall, system = self._hall, os.uname()
+        return {
             "DriverStatus": [["Backing Filesystem", _file_system(hall.paths.root)], ["ID mapped mounts", "true"]],
+            "DockerRootDir": str(hall.paths.root),
+            "IPv4Forwarding": _reads(_FORWARDING, "1"),
+            "SystemTime": times.now(),
+            "KernelVersion": system.release,
+            "OperatingSystem": _os_release().get("PRETTY_NAME", "Linux"),
+            "OSVersion": _os_release().get("VERSION_ID", ""),
+            "OSType": "linux",
+            "Architecture": system.machine,
+            "NCPU": hall.host.cpus,
+            "MemTotal": hall.host.memory,
+            "Name": socket.gethostname(),
+            "Runtimes": {"bothy": {"path": sys.executable}, "vm": {"path": shutil.which("qemu-system-x86_64") or ""}},
+            "SecurityOptions": [*(["name=seccomp,profile=builtin"] if _has_seccomp() else []), "name=userns"],
+        }
+
+    def _constants(self) -> dict[str, Any]:
+        """What is so in every bothy, in the words that clients look for."""
+        return {
+            "Driver": "overlay2",
             "Plugins": {
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
                 "Log": ["json-file", "none"],
             },
-            "MemoryLimit": is_v2 or "memory" in v1,
-            "SwapLimit": is_v2 or "memory" in v1,
-            "CpuCfsPeriod": is_v2 or "cpu" in v1,
-            "CpuCfsQuota": is_v2 or "cpu" in v1,
-            "CPUShares": is_v2 or "cpu" in v1,
-            "CPUSet": is_v2 or "cpuset" in v1,
-            "PidsLimit": is_v2 or "pids" in v1,
-            "IPv4Forwarding": _reads("/proc/sys/net/ipv4/ip_forward", "1"),
-            "Debug": hall.settings.debug,
-            "NFd": len(os.listdir("/proc/self/fd")),
-            "OomKillDisable": not is_v2,
-            "NGoroutines": len(asyncio.all_tasks()),
-            "SystemTime": times.now(),
+            "Debug": self._hall.settings.debug,
             "LoggingDriver": "json-file",
-            "CgroupDriver": "cgroupfs",
-            "CgroupVersion": str(hierarchy.version or 1),
-            "NEventsListener": hall.events.listening,
-            "KernelVersion": system.release,
-            "OperatingSystem": _operating_system(),
-            "OSVersion": _os_release().get("VERSION_ID", ""),
-            "OSType": "linux",
-            "Architecture": system.machine,
             "IndexServerAddress": "https://index.docker.io/v1/",
             "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": []},
-            "NCPU": hall.host.cpus,
-            "MemTotal": hall.host.memory,
             "GenericResources": None,
-            "DockerRootDir": str(hall.paths.root),
             "HttpProxy": "",
             "HttpsProxy": "",
             "NoProxy": "",
-            "Name": socket.gethostname(),
             "Labels": [],
             "ExperimentalBuild": False,
             "ServerVersion": bothy.__version__,
-            "Runtimes": {"bothy": {"path": sys.executable}, "vm": {"path": shutil.which("qemu-system-x86_64") or ""}},
             "DefaultRuntime": "bothy",
             "Swarm": {
                 "NodeID": "",
@@ -117,10 +146,6 @@ class System:
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "bothy-init",
-            "SecurityOptions": [*(["name=seccomp,profile=builtin"] if _has_seccomp() else []), "name=userns"],
-            "Accelerator": {"Name": found.name, "Reason": found.reason},
-            "RunDir": str(hall.paths.run),
-            "Warnings": self._warnings(v1, is_v2=is_v2),
         }
 
     async def df(self) -> dict[str, Any]:
@@ -158,12 +183,11 @@ class System:
             if self._probing is not None and self._probing.done():
                 self._probing = None
 
-    def _warnings(self, v1: set[str], *, is_v2: bool) -> list[str]:
-        found = []
-        for name, words in (("memory", "memory limit"), ("cpu", "cpu cfs quota"), ("cpuset", "cpuset"), ("pids", "pids limit")):
-            if not is_v2 and name not in v1:
-                found.append(f"WARNING: No {words} support")
-        if not _reads("/proc/sys/net/ipv4/ip_forward", "1"):
+    def _warnings(self) -> list[str]:
+        limits = self._limits()
+        words = {"MemoryLimit": "memory limit", "CpuCfsQuota": "cpu cfs quota", "CPUSet": "cpuset", "PidsLimit": "pids limit"}
+        found = [f"WARNING: No {what} support" for key, what in words.items() if not limits[key]]
+        if not _reads(_FORWARDING, "1"):
             found.append("WARNING: IPv4 forwarding is disabled")
         if not _has_seccomp():
             found.append("WARNING: libseccomp is not installed: containers run only with --security-opt seccomp=unconfined")
@@ -221,10 +245,6 @@ def _os_release() -> dict[str, str]:
         return platform.freedesktop_os_release()
     except OSError:
         return {}
-
-
-def _operating_system() -> str:
-    return _os_release().get("PRETTY_NAME", "Linux")
 
 
 def _reads(path: str, text: str) -> bool:

@@ -167,7 +167,7 @@ async def _plan(hall: Hall, live: Live, lease: Lease | None) -> KeeperPlan:
     folder = hall.paths.container(live.id)
     files = network.small_files(record, lease)
     try:
-        os.makedirs(folder, mode=0o711, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         place = spec.Place()
         if lease is not None:
             place = spec.Place(interface=hall.networks.interface(lease), link=lease.link, bridge=lease.bridge)
