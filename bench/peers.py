@@ -199,7 +199,7 @@ class Runtime:
             manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
             for layer in manifest[0]["Layers"]:
                 with tarfile.open(fileobj=tar.extractfile(layer)) as inner:
-                    inner.extractall(rootfs, filter="fully_trusted")
+                    inner.extractall(rootfs)
 
     def runs(self) -> bool:
         """Whether this runtime works on this host at all (crun refuses the hybrid cgroup layout)."""
