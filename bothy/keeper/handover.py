@@ -15,7 +15,7 @@ from typing import Any
 from bothy import quickjson
 from bothy.linux import channel
 
-READABLE, HANGUP, EXCEPTION = ord("r"), ord("h"), ord("p")
+READABLE, WRITABLE, HANGUP, EXCEPTION = ord("r"), ord("w"), ord("h"), ord("p")
 MACHINE = b"m"
 _WAKES = {
     "control": "r",
@@ -30,11 +30,17 @@ _WAKES = {
 
 
 def give(sock: channel.Socket, state: dict[str, Any], fds: list[tuple[str, int]]) -> None:
-    """Hand over. A client wakes the keeper when it sends something (if that is wanted), or hangs up."""
+    """Hand over. A client wakes the keeper when it sends something (if that is wanted), or has sent it before, or hangs up."""
     clients = iter(state["clients"])
-    mask = "".join(("r" if next(clients)["stdin"] else "h") if name == "client" else _WAKES.get(name, ".") for name, _ in fds)
+    mask = "".join(_client(next(clients)) if name == "client" else _WAKES.get(name, ".") for name, _ in fds)
     message = quickjson.dumps({**state, "names": [name for name, _ in fds]})
     channel.send_bytes(sock, mask.encode() + b"\0" + message.encode(), [fd for _, fd in fds])
+
+
+def _client(client: dict[str, Any]) -> str:
+    if not client["stdin"]:
+        return "h"
+    return "w" if client["initial"] else "r"
 
 
 def unpack(state: bytes, fds: list[int]) -> tuple[dict[str, Any], dict[str, list[int]]]:

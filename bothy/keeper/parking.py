@@ -20,7 +20,7 @@ import select
 import signal
 
 from bothy.keeper import birth, main
-from bothy.keeper.handover import EXCEPTION, HANGUP, MACHINE, READABLE, set_name
+from bothy.keeper.handover import EXCEPTION, HANGUP, MACHINE, READABLE, WRITABLE, set_name
 from bothy.linux import channel
 
 TITLE = b"bothy-keeper"
@@ -28,7 +28,7 @@ _ROOM = 256 * 1024
 _ROOM_FOR_FDS = 1024 + 64
 _CHILD_ENDED = b"\x11"  # SIGCHLD, as the wakeup pipe tells it
 _CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
-_IN, _PRI = select.POLLIN, select.POLLPRI
+_IN, _OUT, _PRI = select.POLLIN, select.POLLOUT, select.POLLPRI
 _ONLY_HANGUP = 0  # POLLHUP and POLLERR are told anyway
 
 
@@ -78,6 +78,8 @@ def _park(state: bytes, kept: array.array[int], wake: int, helper: int) -> bytes
             poll.register(kept[index], _ONLY_HANGUP)
         elif state[index] == EXCEPTION:
             poll.register(kept[index], _PRI)
+        elif state[index] == WRITABLE:
+            poll.register(kept[index], _OUT)
     while True:
         for fd, _ in poll.poll():
             if fd != wake:

@@ -92,6 +92,45 @@ def test_terminal_of_the_main_program(spawned: SpawnerHarness) -> None:
     assert peer.rest() == b"ready\r\n12 34\r\nword\r\n"
 
 
+def test_what_a_client_had_sent_before_reaches_the_program(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("cat", stdin=True, stdin_once=True)
+    peer = spawned.start(daemon, stdin=True, initial="early ")
+    assert peer.until(b"early ") == b"early "
+    peer.send(b"late")
+    peer.half_close()
+    assert peer.rest() == b"early late"
+
+
+def test_client_that_leaves_a_parked_keeper_is_let_go(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sleep", "600")
+    spawned.start(daemon).close()
+    keeper = spawned.spawner.event("keeper")["pid"]
+    while sum(link.startswith("socket:") for link in map(os.readlink, map(str, Path(f"/proc/{keeper}/fd").iterdir()))) > 2:
+        assert daemon.request("status")["pid"]
+
+
+def test_sigterm_to_a_parked_keeper_is_passed_on(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    status = Path(f"/proc/{daemon.request('start')['pid']}/status")
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:  # a program that printed something would wake the keeper
+        caught = int(next(line for line in status.read_text().splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    os.kill(spawned.spawner.event("keeper")["pid"], signal.SIGTERM)
+    assert daemon.event("exit")["code"] == 9
+
+
+def test_refused_starts_say_why(spawned: SpawnerHarness) -> None:
+    daemon = spawned.keeper("true")
+    assert "does not run" in daemon.request("top")["error"]["message"]
+    peer, pipe = os.pipe()
+    error = daemon.request("start", (pipe,), clients=[{}])["error"]
+    os.close(pipe)
+    assert "no socket" in error["message"]
+    assert os.read(peer, 1) == b""
+    os.close(peer)
+    assert daemon.event("closed")
+
+
 def test_top_stats_pause_update(spawned: SpawnerHarness) -> None:
     daemon = spawned.keeper("sh", "-c", "sleep 600 & wait")
     spawned.start(daemon)
