@@ -90,16 +90,15 @@ class Bothy:
         return path
 
     def processes(self) -> dict[int, str]:
-        """bothy's own processes by pid, and machines: all that have this run folder in their environment."""
+        """bothy's own processes by pid, and machines: with this run folder in their environment, as peers have it too."""
         mark, found = f"BOTHY_RUN={self.run_folder}".encode(), {}
         for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
             try:
-                if (
-                    entry.name.isdigit()
-                    and int(entry.name) != os.getpid()
-                    and mark in (entry / "environ").read_bytes().split(b"\0")
-                ):
-                    found[int(entry.name)] = (entry / "comm").read_text().strip()
+                comm = (entry / "comm").read_text().strip()
+                if comm.startswith(("bothy", "qemu")) and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = comm
             except OSError:
                 continue
         return found
