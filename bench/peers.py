@@ -90,14 +90,14 @@ class Bothy:
         return path
 
     def processes(self) -> dict[int, str]:
-        """bothy's own processes by pid, and machines: with this run folder in their environment, as peers have it too."""
+        """bothy's own processes by pid: with this run folder in their environment, as peers have it too."""
         mark, found = f"BOTHY_RUN={self.run_folder}".encode(), {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 comm = (entry / "comm").read_text().strip()
-                if comm.startswith(("bothy", "qemu")) and mark in (entry / "environ").read_bytes().split(b"\0"):
+                if comm.startswith("bothy") and mark in (entry / "environ").read_bytes().split(b"\0"):
                     found[int(entry.name)] = comm
             except OSError:
                 continue
