@@ -2,7 +2,6 @@
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
-STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check unit lint types doors bench clean
@@ -19,7 +18,8 @@ demo: install   ## make a Debian image, run it as a container and as a machine, 
 test:           ## run all tests (real kernel, real QEMU; needs root)
 	@scripts/test
 
-check: install  ## what each commit must pass: ruff, mypy --strict, import contracts, unit tests
+check:          ## what each commit must pass: ruff, mypy --strict, import contracts, unit tests
+	@scripts/install --with dev
 	@$(MAKE) --no-print-directory lint types doors unit
 
 lint:           ## ruff, check and format
@@ -35,7 +35,7 @@ doors:          ## the import contracts: which room may import which
 unit:           ## the tests that need neither root nor a kernel feature
 	@$(PYTHON) -m pytest -q tests/unit
 
-bench: install  ## measure bothy beside docker, podman and runc; writes bench-out/
+bench:          ## measure bothy beside docker, podman and runc; writes bench-out/
 	@scripts/bench
 
 clean:          ## remove what make made in this folder (not /var/lib/bothy)
