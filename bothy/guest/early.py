@@ -122,6 +122,10 @@ def empty() -> None:
     """Remove what is loaded and will not be read again, and forget what the kernel has cached: the template gets smaller."""
     for name in os.listdir("/lib/modules"):
         os.unlink(f"/lib/modules/{name}")
+    for folder, _, names in os.walk("/usr/lib"):
+        for name in names:
+            if name.endswith(".pyc"):
+                os.unlink(f"{folder}/{name}")
     os.sync()
     _write("/proc/sys/vm/drop_caches", "3")
     _write("/proc/sys/vm/compact_memory", "1")

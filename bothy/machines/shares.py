@@ -12,16 +12,23 @@ from __future__ import annotations
 
 import os
 
+from bothy.errors import StageError
 from bothy.linux import mounts
 from bothy.linux import syscalls as sc
 from bothy.machines.model import Share
 
 
 def export(folder: str, shares: list[Share]) -> None:
-    """Fill `folder` with the shares. To be called in a mount namespace of its own, whose mounts are private. Raises OSError."""
+    """Fill `folder` with the shares. To be called in a mount namespace of its own, whose mounts are private.
+
+    Raises OSError, and StageError for a source that is not there.
+    """
     sc.mount("exports", folder, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=755,size=1m")
     for number, share in enumerate(shares):
-        tree = mounts.clone_tree(sc.AT_FDCWD, share.source, recursive=True)
+        try:
+            tree = mounts.clone_tree(sc.AT_FDCWD, share.source, recursive=True)
+        except OSError as exc:
+            raise StageError("share", exc.strerror or str(exc), errno=exc.errno or 0, path=share.source) from exc
         try:
             if share.readonly:
                 mounts.set_attributes(tree, attr_set=sc.MOUNT_ATTR_RDONLY, recursive=True)

@@ -40,6 +40,7 @@ from bothy.machines.saved import Template
 from bothy.paths import Paths
 
 MIB = 1024 * 1024
+KERNEL_SHARE = 64 * MIB
 QEMU = "qemu-system-x86_64"
 _CLASSES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _BOOT_LIMIT = {"tcg": 90.0, "kvm": 15.0}  # seconds; under emulation it is some four on an idle host, in KVM less than one
@@ -64,7 +65,11 @@ class Usage:
 
 
 def memory_class(memory: int) -> int:
-    """The bytes of memory that a machine gets which asks for `memory`: the next size that templates are made in."""
+    """The bytes of memory that programs get in a machine for which `memory` is asked: the next size that templates are made in.
+
+    The machine itself has KERNEL_SHARE more, which its kernel and the agent take: what runs in a container of so many bytes shall
+    run in a machine of so many.
+    """
     wanted = max(1, -(-memory // MIB))
     for size in _CLASSES:
         if wanted <= size:
@@ -153,7 +158,7 @@ class Templates:
             return None
         hardware = template.hardware
         return Usage(
-            key=template.key, accelerator=hardware.accelerator, vcpus=hardware.vcpus, memory=hardware.memory * MIB,
+            key=template.key, accelerator=hardware.accelerator, vcpus=hardware.vcpus, memory=hardware.memory * MIB - KERNEL_SHARE,
             kernel=template.kernel_version, size=size, created=template.created, used=used, current=self._is_current(template),
         )  # fmt: skip
 
@@ -180,7 +185,7 @@ class Templates:
         binary()
         chosen = accelerator.probe(self._paths)
         boot = bootfiles.ensure(self._paths, progress)
-        hardware = _hardware(chosen, vcpus, memory_class(memory) // MIB, boot)
+        hardware = _hardware(chosen, vcpus, (memory_class(memory) + KERNEL_SHARE) // MIB, boot)
         return Template(_key(hardware, boot), hardware, binary(), time.time(), boot.version)
 
     def _make(self, template: Template, folder: Path, progress: Progress) -> None:
@@ -192,7 +197,7 @@ class Templates:
             unfinished = Path(temporary, "new")
             unfinished.mkdir(mode=0o700)
             hardware = template.hardware
-            size = f"{hardware.vcpus} vCPU, {hardware.memory} MiB, {hardware.accelerator}"
+            size = f"{hardware.vcpus} vCPU, {hardware.memory - KERNEL_SHARE // MIB} MiB, {hardware.accelerator}"
             progress(f"making a machine template ({size}); this is done once")
             mkfs.make_pristine(str(unfinished / "scratch"))
             ready = _boot_and_save(template, unfinished, progress)
