@@ -29,7 +29,7 @@ def reset_signals() -> None:
         ignored = int(status.read().partition(b"SigIgn:\t")[2].partition(b"\n")[0] or b"0", 16)
     for number in range(1, signal.NSIG):
         if ignored >> (number - 1) & 1:
-            signal.signal(number, signal.SIG_DFL)
+            syscalls.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -15,10 +15,12 @@ from typing import Any
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_DEFAULT_ACTION = bytes(32)  # the kernel's struct sigaction: SIG_DFL, no flags, no restorer, no mask
+_SIGSET_BYTES = 8
 
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
+    "x86_64": {"rt_sigaction": 13, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
+    "aarch64": {"rt_sigaction": 134, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
 }
 _NUMBER = _NUMBERS.get(os.uname().machine, _NUMBERS["aarch64"])  # the other new architectures share arm64's table
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = (
@@ -98,6 +100,12 @@ def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, d
     """mount(2)."""
     if _libc.mount(_bytes(source), _bytes(target), _bytes(fstype), ctypes.c_ulong(flags), _bytes(data)):
         raise _failed(target)
+
+
+def default_signal(number: int) -> None:
+    """SIG_DFL for any signal, also for the two that the C library keeps to itself and does not let signal(2) touch."""
+    if _syscall(_NUMBER["rt_sigaction"], number, _DEFAULT_ACTION, None, _SIGSET_BYTES):
+        raise _failed()
 
 
 def umount2(target: str, flags: int = 0) -> None:
