@@ -42,9 +42,11 @@ def test_ignored_signals_are_default_again() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         process.reset_signals()
-        return [signal.getsignal(n).name for n in (signal.SIGUSR1, signal.SIGPIPE)], signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        with open("/proc/self/status") as file:
+            status = file.read()
+        return [line.split()[1].strip("0") for line in status.splitlines() if line.startswith(("SigIgn", "SigBlk"))]
 
-    assert in_child(body) == "(['SIG_DFL', 'SIG_DFL'], set())"
+    assert in_child(body) == "['', '']"
 
 
 @pytest.mark.parametrize(
