@@ -140,8 +140,13 @@ class Response:
             self._client.keep(self._wire)
 
     def fileno(self) -> int:
-        """What to poll for more of the body."""
+        """What to poll for more of the body, unless some is `buffered`."""
         return self._wire.sock.fileno()
+
+    @property
+    def buffered(self) -> bool:
+        """Whether part of the body came with the head: nothing may be left to poll for."""
+        return bool(self._wire.buffer)
 
     def close(self) -> None:
         """Let go of an answer that is not read to its end. One without a body is at its end: its connection is kept."""

@@ -104,11 +104,12 @@ def attach(context: Context, flags: Values) -> int:
     attaching = context.client.begin(
         "POST", f"{base}/attach", session.attach_query(streams, flags.text("detach-keys")), upgrade=True
     )
-    waiting = context.client.begin("POST", f"{base}/wait", {"condition": "not-running"})
+    verdict = session.Verdict(context, base, "not-running")
     taken = attaching.hijacked()
+    verdict.stand_by()
     proxy, closes = flags.on("sig-proxy", default=True), bool(config.get("StdinOnce"))
     manner = session.Manner(stdin=stdin, tty=tty, keys=keys, proxy=proxy, closes=closes)
-    return session.converse(context, base, taken, waiting.response(), manner)
+    return session.converse(context, base, taken, verdict, manner)
 
 
 DETACH_KEYS = ("detach-keys", "", "text", "keys", "Keys that detach (default ctrl-p,ctrl-q)")

@@ -5,16 +5,17 @@ from __future__ import annotations
 from bothy.cli import signals, terminal
 from bothy.cli.errors import ENGINE_FAILED, Failure, note
 from bothy.cli.streams import Attachment
-from bothy.errors import BothyError
+from bothy.errors import BothyError, NotFound, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from bothy.api.client import Hijacked, Response
+    from bothy.api.client import Hijacked, Pending, Response
     from bothy.cli.context import Context
 
+ATTEMPTS = 5  # to ask an engine that dies again and again
 PATIENCE = 3  # the Ctrl-C that lets go of a program which ignores it
 
 
@@ -84,6 +85,59 @@ class Manner:
         self.closes = closes
 
 
+class Verdict:
+    """The exit code of a workload, asked for before it may end. An engine that dies before it has told it is asked again.
+
+    `condition` is the API's: next-exit, removed or not-running.
+    """
+
+    def __init__(self, context: Context, base: str, condition: str) -> None:
+        self._context = context
+        self._path = f"{base}/wait"
+        self._condition = condition
+        self._pending = self._ask()
+        self._answer: Response | None = None
+        self._told: dict[str, Any] | None = None
+
+    def _ask(self) -> Pending:
+        return self._context.client.begin("POST", self._path, {"condition": self._condition})
+
+    def stand_by(self) -> None:
+        """Return when the engine is watching. Raises BothyError."""
+        self._answer = self._pending.response()
+        if self._answer.buffered:
+            self._told = self._answer.json()
+
+    def fileno(self) -> int:
+        """What to poll, -1 when the code is known."""
+        return self._answer.fileno() if self._answer is not None and self._told is None else -1
+
+    def arrived(self) -> None:
+        """Read what has come. Raises Failure where the engine ended, came back, and does not know the workload any more."""
+        for attempt in range(ATTEMPTS):
+            try:
+                if self._answer is None:
+                    self._pending = self._ask()
+                    self.stand_by()
+                    return
+                self._told = self._answer.json()
+                return
+            except NotFound:
+                raise Failure("the exit code is not known: the engine ended before the program did", code=ENGINE_FAILED) from None
+            except Unavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                self._answer = None
+                if self._condition == "next-exit":
+                    self._condition = "not-running"  # it has been started: an exit in between counts
+
+    def code(self) -> int:
+        """The exit code. Raises Failure where something of ours ended the workload."""
+        if self._told is None:
+            self.arrived()
+        return exit_code(self._told or {})
+
+
 def run_attached(context: Context, workload: str, manner: Manner, *, streams: set[str], is_removed: bool) -> int:
     """Attach, start and wait for a workload that was made; the exit code. With `is_removed`, it is gone when this returns.
 
@@ -91,25 +145,25 @@ def run_attached(context: Context, workload: str, manner: Manner, *, streams: se
     """
     client, base = context.client, f"/containers/{workload}"
     attaching = client.begin("POST", f"{base}/attach", attach_query(streams, ""), upgrade=True)
-    waiting = client.begin("POST", f"{base}/wait", {"condition": "removed" if is_removed else "next-exit"})
+    verdict = Verdict(context, base, "removed" if is_removed else "next-exit")
     taken = attaching.hijacked()
-    answer = waiting.response()
+    verdict.stand_by()
     client.request("POST", f"{base}/start").read()
-    return converse(context, base, taken, answer, manner)
+    return converse(context, base, taken, verdict, manner)
 
 
-def converse(context: Context, base: str, taken: Hijacked, answer: Response, manner: Manner) -> int:
+def converse(context: Context, base: str, taken: Hijacked, verdict: Verdict, manner: Manner) -> int:
     """Be attached until the workload ends or the detach keys are typed; the exit code (0 after the keys)."""
     behaviour = Behaviour(context, base, tty=manner.tty, proxy=manner.proxy)
     try:
-        detached = exchange(taken, behaviour, manner, also=answer.fileno(), before=behaviour.resize if manner.tty else None)
+        detached = exchange(taken, behaviour, manner, also=verdict, before=behaviour.resize if manner.tty else None)
     except LetGo as exc:
         return 128 + exc.number
-    return 0 if detached else exit_code(answer.json())
+    return 0 if detached else verdict.code()
 
 
 def exchange(
-    taken: Hijacked, behaviour: Behaviour, manner: Manner, *, also: int = -1, before: Callable[[], None] | None = None
+    taken: Hijacked, behaviour: Behaviour, manner: Manner, *, also: Verdict | None = None, before: Callable[[], None] | None = None
 ) -> bool:
     """Run the loop, our terminal raw if there is one and stdin is sent, signals taken; True if the detach keys were typed."""
     is_raw = manner.tty and manner.stdin and terminal.is_terminal(0)

@@ -1,7 +1,7 @@
 """An attached workload: one loop that moves bytes between our stdio and the engine's connection, one thread, no copies kept.
 
     stdin ──(detach keys)──▶ connection ──(frames, or raw where there is a terminal)──▶ stdout, stderr
-    signals ──▶ on_signal        `also`: another answer that is waited for meanwhile (the exit code)
+    signals ──▶ on_signal        `also`: another answer that is awaited meanwhile (the exit code)
 
 The loop never blocks on the connection while the connection may be waiting for us: input is read only when what was read before
 is sent. It ends when the connection has ended and `also` has come, or when the detach keys were typed.
@@ -18,10 +18,18 @@ from bothy.cli.errors import Failure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from bothy.api.client import Hijacked
     from bothy.cli.signals import Watch
     from bothy.cli.terminal import DetachKeys
+
+    class Awaited(Protocol):
+        """An answer that comes some time: an fd to poll, -1 when it is there; `arrived` is called when there is some of it."""
+
+        def fileno(self) -> int: ...
+        def arrived(self) -> None: ...
+
 
 CHUNK = 128 * 1024
 SHUT_WR = 1
@@ -43,7 +51,7 @@ class Attachment:
         keys: DetachKeys | None,
         signals: Watch,
         on_signal: Callable[[int], None],
-        also: int = -1,
+        also: Awaited | None = None,
         closes: bool = True,
     ) -> None:
         self._closes = closes
@@ -55,14 +63,15 @@ class Attachment:
         self._signals = signals
         self._on_signal = on_signal
         self._also = also
+        self._awaited = also.fileno() if also is not None else -1
         self._has_input = stdin
         self._unsent = b""
         self._is_linked = True
         self._poll = select.poll()
         self._poll.register(self._link, IN)
         self._poll.register(signals.fd, IN)
-        if also >= 0:
-            self._poll.register(also, IN)
+        if self._awaited >= 0:
+            self._poll.register(self._awaited, IN)
         self._listens = False
         self._listen(wanted=stdin)
         if taken.leftover:
@@ -74,7 +83,7 @@ class Attachment:
         Raises BrokenPipeError where our stdout is gone. The connection is closed in any case.
         """
         try:
-            while self._is_linked or self._also >= 0:
+            while self._is_linked or self._awaited >= 0:
                 for fd, event in self._poll.poll():
                     if fd == self._link:
                         self._on_link(event)
@@ -84,12 +93,19 @@ class Attachment:
                     elif fd == self._signals.fd:
                         for number in self._signals.read():
                             self._on_signal(number)
-                    elif fd == self._also:
-                        self._poll.unregister(fd)
-                        self._also = -1
+                    elif fd == self._awaited:
+                        self._on_awaited()
         finally:
             self._sock.close()
         return False
+
+    def _on_awaited(self) -> None:
+        assert self._also is not None
+        self._poll.unregister(self._awaited)
+        self._also.arrived()
+        self._awaited = self._also.fileno()
+        if self._awaited >= 0:
+            self._poll.register(self._awaited, IN)
 
     def _on_link(self, event: int) -> None:
         if event & OUT:

@@ -12,8 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Walled
-from tests.support.engine import BOTHY, TestEngine, await_
+from tests.support.engine import BOTHY, TestEngine, await_, kill9
+from tests.support.settle import reap
 
 
 def _milliseconds(argv: list[str], env: dict[str, str]) -> float:
@@ -128,4 +131,24 @@ def test_events_are_told_as_they_happen(settled: TestEngine) -> None:
     assert seen[-1].splitlines()[0] == b"6"
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("extra", [[], ["--rm"]], ids=["kept", "removed"])
+def test_run_tells_the_exit_code_also_if_the_daemon_was_killed_meanwhile(bothy: Walled, extra: list[str]) -> None:
+    process = bothy.engine.popen(
+        *bothy.words("run", *extra, "-i", "busybox", "sh", "-c", "echo ready; read x; echo got $x; exit 11"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stdin
+    assert process.stdout.readline() == b"ready\n"
+    old = bothy.engine.pid_of("bothyd")
+    kill9(old)
+    await_(lambda: reap() or [p for p, n in bothy.engine.processes().items() if n == "bothyd" and p != old], "bothyd to come back")
+    process.stdin.write(b"word\n")
+    process.stdin.close()
+    assert process.stdout.read() == b"got word\n"
+    assert process.wait(60) == 11
     process.stdout.close()

@@ -30,6 +30,9 @@ class Engine:
         self.bodies: dict[str, dict[str, object]] = {}
         self.answers: dict[str, bytes] = {}
         self.lingering = threading.Event()  # set when prepare was asked for and gets no answer
+        self.attached = threading.Event()
+        self.dies_once = False
+        self.started = False
         self._attached: socket.socket | None = None
         self._waiting: socket.socket | None = None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -85,14 +88,18 @@ class Engine:
             self._attached = sock
             kind = b"application/vnd.docker.multiplexed-stream"
             sock.sendall(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: " + kind + b"\r\n\r\n")
+            self.attached.set()
             return False
         elif word == "wait":
             self._waiting = sock
             sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            if self.started:
+                self._end()
         elif word == "prepare":
             self.lingering.set()
         elif word == "start":
             sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            self.started = True
             self._play()
         else:
             sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -104,6 +111,17 @@ class Engine:
             return
         self._attached.sendall(encode(STDOUT, b"out\n") + encode(STDERR, b"err\n"))
         self._attached.shutdown(socket.SHUT_RDWR)
+        if self.dies_once:
+            self._waiting.shutdown(socket.SHUT_RDWR)
+        else:
+            self._end()
+
+    def end_attachment(self) -> None:
+        assert self._attached is not None
+        self._attached.shutdown(socket.SHUT_RDWR)
+
+    def _end(self) -> None:
+        assert self._waiting is not None
         said = b'{"StatusCode":7}\n'
         self._waiting.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(said), said))
 
@@ -153,6 +171,30 @@ def test_everything_is_attached_before_the_start(engine: Engine) -> None:
 def test_without_rm_it_waits_for_the_exit(engine: Engine) -> None:
     engine.run("run", "busybox")
     assert "POST /containers/ID/wait?condition=next-exit" in engine.asked
+
+
+def test_an_exit_code_that_comes_with_the_head_is_seen(engine: Engine) -> None:
+    """The workload ends between two questions: head and body are one packet, and nothing is left to wait for."""
+    state = {"Running": True}
+    engine.answers["json"] = answer(200, {"Id": IDENT, "State": state, "Config": {}, "HostConfig": {}})
+    engine.answers["wait"] = answer(200, {"StatusCode": 5})
+    done: list[int] = []
+    thread = threading.Thread(target=lambda: done.append(engine.run("attach", "x").returncode))
+    thread.start()
+    assert engine.attached.wait(20)
+    engine.end_attachment()
+    thread.join(30)
+    assert done == [5]
+
+
+def test_an_engine_that_dies_is_asked_again(engine: Engine) -> None:
+    engine.dies_once = True
+    done = engine.run("run", "busybox")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert [line for line in engine.asked if "/wait" in line] == [
+        "POST /containers/ID/wait?condition=next-exit",
+        "POST /containers/ID/wait?condition=not-running",
+    ]
 
 
 def test_in_the_background_nothing_is_attached(engine: Engine) -> None:
