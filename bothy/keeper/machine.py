@@ -130,6 +130,7 @@ class MachineWorkload:
         self._stdin = stdin
         self._cgroup = cgroups.of_this_host().at(plan.cgroup) if plan.cgroup else None
         self._clone: Clone | None = None
+        self._ended: Clone | None = None
         self._decoder = wire.Decoder()
         self._parser = qmp.Parser()
         self._out = bytearray()
@@ -207,7 +208,14 @@ class MachineWorkload:
         except OSError:
             pass
 
+    def release(self) -> None:
+        """After `close`: let go of what takes time to let go of. The process's end does it too."""
+        if self._ended is not None:
+            self._ended.release()
+            self._ended = None
+
     def _end(self, clone: Clone) -> None:
+        self._ended = clone
         for fd in (clone.agent.fileno(), clone.monitor.fileno(), clone.words, clone.guard.listener):
             self._loop.forget(fd)
         _kill(clone.pid)

@@ -20,7 +20,7 @@ from bothy.linux import netlink, syscalls
 from bothy.linux.netlink import Request, Rtnetlink
 
 # linux/if_tun.h
-TUNSETIFF = 0x400454CA
+TUNSETIFF, TUNGETIFF = 0x400454CA, 0x800454D2
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 # linux/if.h, linux/sockios.h
 IFNAMSIZ = 16
@@ -250,6 +250,11 @@ def open_tap(name: str, bridge: str = "") -> int:
         os.close(fd)
         raise
     return fd
+
+
+def tap_name(fd: int) -> str:
+    """The name of the tap that a descriptor is of (TUNGETIFF)."""
+    return fcntl.ioctl(fd, TUNGETIFF, bytes(40))[:IFNAMSIZ].rstrip(b"\0").decode()
 
 
 def links() -> dict[str, Link]:

@@ -10,6 +10,7 @@ QEMU ends with the keeper (PR_SET_PDEATHSIG). What it works on is inherited, ope
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -56,7 +57,8 @@ class Ends(NamedTuple):
 class Clone:
     """A running QEMU, a child of the caller. The sockets and `words` (what it says on stderr) are the caller's, non-blocking.
 
-    `fresh`: its scratch disk was made now. `nic`: the guest's number of its network card.
+    `fresh`: its scratch disk was made now. `nic`: the guest's number of its network card. `tap`: the kernel takes some 30 ms to
+    take a tap down, with the last of its descriptors; so that this is not the one of a QEMU that is waited for, we have one too.
     """
 
     pid: int
@@ -66,12 +68,17 @@ class Clone:
     guard: Guard
     fresh: bool
     nic: int
+    tap: int
 
     def close(self) -> None:
         self.agent.close()
         self.monitor.close()
         self.guard.close()
         os.close(self.words)
+
+    def release(self) -> None:
+        """Let go of the tap as well, which takes a moment: when nobody waits. At the latest the end of the process does it."""
+        os.close(self.tap)
 
 
 def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: None) -> Clone:
@@ -90,12 +97,14 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
             (agent, monitor, words), ends = _connect(plan, mine, its)
             ram = os.open(f"{plan.template}/ram", os.O_RDONLY | os.O_CLOEXEC)
             mine.callback(os.close, ram)
+            tap = os.dup(ends.tap)
+            mine.callback(os.close, tap)
             pid, listener = _spawn(plan, template, folder, ends, enter)
             monitor.sendall(_orders(ends.state))
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
         mine.pop_all()
-    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, template.nic)
+    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, template.nic, tap)
 
 
 Mine = tuple[socket.socket, socket.socket, int]
@@ -196,9 +205,28 @@ def _make_scratch(plan: MachinePlan) -> bool:
 def _open_tap(plan: MachinePlan) -> int:
     """The machine's tap on its bridge; one that leads nowhere for a machine without network, whose guest has no card to see."""
     try:
-        return links.open_tap(plan.tap, plan.bridge) if plan.tap else links.open_tap(_NO_BRIDGE)
+        if not plan.tap:
+            return links.open_tap(_NO_BRIDGE)
+        try:
+            return links.open_tap(plan.tap, plan.bridge)
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                raise
+            return _open_another(plan)
     except OSError as exc:
         raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.tap) from exc
+
+
+def _open_another(plan: MachinePlan) -> int:
+    """A tap beside the one of the machine's former life, which the kernel has not taken down yet."""
+    fd = links.open_tap(f"{plan.tap[:11]}r%d")
+    try:
+        if plan.bridge:
+            links.set_up(links.tap_name(fd), plan.bridge)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _orders(state: int) -> bytes:

@@ -139,6 +139,7 @@ class Machine:
         if not self.closed:
             self.closed = True
             self.wall.close()
+            self.wall.release()
             self.loop.close()
 
 
