@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, field
 
 from bothy.engine.model import HostConfig
 from bothy.errors import Invalid
+from bothy.linux import capabilities
 from bothy.oci.runtime import Cpu, DeviceRule, Memory, Pids, Resources, Rlimit
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
+MOST_VCPUS = 255  # more need an interrupt controller that software emulation does not have
 PERIOD = 100_000
 _RLIMITS = (
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
@@ -23,14 +26,24 @@ _RLIMITS = (
 
 @dataclass(frozen=True)
 class Host:
-    """What the host has, as far as limits are checked against it."""
+    """What the host has, as far as limits are checked against it. `hard_limits` by name; one that is not told may be raised."""
 
     cpus: int
     memory: int
+    hard_limits: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def here(cls) -> Host:
-        return cls(os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return cls(os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _hard_limits())
+
+
+def _hard_limits() -> dict[str, int]:
+    """Ours that we may not raise (setrlimit(2): without CAP_SYS_RESOURCE)."""
+    if capabilities.effective() >> capabilities.NUMBERS["CAP_SYS_RESOURCE"] & 1:
+        return {}
+    numbers = {name: getattr(resource, f"RLIMIT_{name.upper()}", None) for name in _RLIMITS.split()}
+    limits = {name: resource.getrlimit(number)[1] for name, number in numbers.items() if number is not None}
+    return {name: limit for name, limit in limits.items() if limit != resource.RLIM_INFINITY}
 
 
 def check(asked: HostConfig, host: Host, *, machine: bool) -> list[str]:
@@ -39,6 +52,11 @@ def check(asked: HostConfig, host: Host, *, machine: bool) -> list[str]:
     A machine may have more virtual processors than the host has real ones.
     """
     _check_memory(asked)
+    if machine and asked.memory > host.memory:
+        raise Invalid(
+            f"a machine can not have more memory than the host: {asked.memory >> 20} MiB of {host.memory >> 20} MiB",
+            hint="give it less with --memory",
+        )
     _check_cpu(asked, host, machine=machine)
     if not -1000 <= asked.oom_score_adj <= 1000:
         raise Invalid(f"invalid value {asked.oom_score_adj}, range for oom score adj is [-1000, 1000]")
@@ -54,7 +72,18 @@ def check(asked: HostConfig, host: Host, *, machine: bool) -> list[str]:
         warnings.append("OOM killer is disabled without a memory limit: the system may run out of memory")
     if asked.storage_opt:
         warnings.append("storage options are not supported and are ignored")
-    return warnings
+    return warnings + ([] if machine else _clamped(asked, host))
+
+
+def _clamped(asked: HostConfig, host: Host) -> list[str]:
+    """A warning for each limit that will be lower than asked for."""
+    found = []
+    for limit in rlimits(asked):
+        name = limit.type[len("RLIMIT_") :].lower()
+        most = host.hard_limits.get(name)
+        if most is not None and (limit.hard < 0 or limit.hard > most):
+            found.append(f"ulimit {name} is clamped to {most}, bothy may not raise it on this host")
+    return found
 
 
 def _check_memory(asked: HostConfig) -> None:
@@ -82,6 +111,8 @@ def _check_cpu(asked: HostConfig, host: Host, *, machine: bool) -> None:
         raise Invalid("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
     if asked.nano_cpus < 0 or (not machine and asked.nano_cpus > host.cpus * 10**9):
         raise Invalid(f"range of CPUs is from 0.01 to {host.cpus:.2f}, as there are only {host.cpus} CPUs available")
+    if machine and asked.nano_cpus > MOST_VCPUS * 10**9:
+        raise Invalid(f"a machine can not have more than {MOST_VCPUS} CPUs")
     if 0 < asked.nano_cpus < 10**7:
         raise Invalid(f"range of CPUs is from 0.01 to {host.cpus:.2f}")
     if asked.cpu_period and not 1000 <= asked.cpu_period <= 1_000_000:

@@ -70,6 +70,8 @@ def check(asked: HostConfig, *, machine: bool) -> list[str]:
             raise Invalid(f"sysctl {name!r} not allowed in host network namespace")
     if asked.devices and machine:
         raise Unsupported("a machine can not be given a device of the host", hint="run it as a container")
+    if machine and found.seccomp not in ("default", "unconfined"):
+        return [*found.warnings, "the seccomp profile is not applied: a machine has a kernel of its own"]
     return list(found.warnings)
 
 

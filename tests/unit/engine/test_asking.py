@@ -122,6 +122,21 @@ def test_a_machine_may_have_more_processors_than_the_host() -> None:
     assert limits.check(HostConfig(nano_cpus=4 * 10**9), HOST, machine=True) == []
 
 
+@pytest.mark.parametrize("asked", [HostConfig(memory=9 << 30), HostConfig(nano_cpus=256 * 10**9)])
+def test_what_no_machine_can_have(asked: HostConfig) -> None:
+    with pytest.raises(Invalid, match="a machine can not have more"):
+        limits.check(asked, HOST, machine=True)
+
+
+def test_a_limit_that_can_not_be_raised_is_told() -> None:
+    host = Host(cpus=2, memory=8 << 30, hard_limits={"nofile": 100})
+    asked = HostConfig(ulimits=[Ulimit("nofile", 50, 200), Ulimit("core", -1, -1)])
+    assert limits.check(asked, host, machine=False) == ["ulimit nofile is clamped to 100, bothy may not raise it on this host"]
+    assert limits.check(asked, host, machine=True) == []
+    assert limits.check(HostConfig(ulimits=[Ulimit("nofile", -1, -1)]), host, machine=False) != []
+    assert limits.check(HostConfig(ulimits=[Ulimit("nofile", 50, 100)]), host, machine=False) == []
+
+
 def test_limits_become_resources() -> None:
     found = limits.resources(HostConfig(memory=64 * MIB, nano_cpus=15 * 10**8, pids_limit=10, cpuset_cpus="0"), [])
     assert found.memory is not None
@@ -173,6 +188,12 @@ def test_bad_security_options_are_refused(word: str) -> None:
 def test_what_can_not_be_had_is_refused(asked: HostConfig, kind: type[BothyError], machine: bool) -> None:
     with pytest.raises(kind):
         security.check(asked, machine=machine)
+
+
+def test_a_profile_that_a_machine_does_not_use_is_told() -> None:
+    asked = HostConfig(security_opt=['seccomp={"defaultAction": "SCMP_ACT_ALLOW"}'])
+    assert "seccomp" in security.check(asked, machine=True)[0]
+    assert security.check(asked, machine=False) == []
 
 
 def test_devices() -> None:
