@@ -62,7 +62,8 @@ class Backing:
     """What stands behind the devices. Disks as QEMU's blockdev objects; numbers are descriptors that QEMU inherits.
 
     `files` are open disks, which QEMU finds as /dev/fdset/1, /dev/fdset/2 and so on. `shared`: writes of the guest go to the RAM
-    file (the template itself); else they are private to the process.
+    file (the template itself); else they are private to the process. `sandbox`: put QEMU's own filter on it
+    (clones have another one already).
     """
 
     ram: str

@@ -19,19 +19,19 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, NoReturn
 
 from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
 from bothy.linux import channel, links, netlink, syscalls
-from bothy.linux.links import Interface
-from bothy.machines import command, disks, guard, jail, qmp, saved
+from bothy.linux.links import Interface, Route
+from bothy.machines import command, disks, guard, jail, qmp, saved, wire
 from bothy.machines.command import Backing
 from bothy.machines.guard import Guard
 from bothy.machines.model import Disk, MachinePlan
 from bothy.machines.saved import Template
-from bothy.oci.runtime import Mount, Process
+from bothy.oci.runtime import Mount, Process, User
 
 SEED = 64  # bytes of randomness for each guest
 _MTU = 1500  # what the card has from its template
@@ -162,6 +162,20 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
     }
 
 
+def rehearsal(plan: MachinePlan) -> dict[str, Any]:
+    """What the agent of a machine that waits goes through once: as `boot_message`, with a program that only exits."""
+    index = saved.read(plan.template).nic
+    trial = Interface("eth0", "02:00:00:00:00:01", ["169.254.99.1/30"], [Route("default", "169.254.99.2")])
+    undo = netlink.address_request(netlink.RTM_DELADDR, index, trial.addresses[0])
+    process = replace(plan.spec.process, args=[wire.REHEARSAL], cwd="/", user=User(), terminal=False, console_size=None)
+    return {
+        "time": time.time_ns(),
+        "entropy": (_POOL_INFO.pack(0, SEED) + os.urandom(SEED)).hex(),
+        "network": [_network(trial, index).hex(), _messages([undo]).hex()] if plan.tap else [],
+        **order(process, stdin=False),
+    }
+
+
 def order(process: Process, *, stdin: bool) -> dict[str, Any]:
     """What the agent needs to run a program (see `bothy.guest.programs.start`)."""
     size = process.console_size
@@ -179,6 +193,10 @@ def _network(interface: Interface, index: int) -> bytes:
     requests = [netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=mtu)]
     requests += [netlink.address_request(netlink.RTM_NEWADDR, index, cidr) for cidr in interface.addresses]
     requests += [netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes]
+    return _messages(requests)
+
+
+def _messages(requests: list[netlink.Request]) -> bytes:
     data = b""
     for number, (kind, flags, body) in enumerate(requests, 1):
         flags |= netlink.NLM_F_REQUEST | (netlink.NLM_F_ACK if number == len(requests) else 0)
@@ -285,10 +303,16 @@ def _become_qemu(
     enter()
     jail.enter(jailed, plan.shares)
     backing = Backing(
-        ram=guard.PATH, agent=ends.agent, monitor=ends.monitor, tap=ends.tap, exports=jail.EXPORTS, files=(ends.root, ends.scratch),
+        ram=guard.PATH,
+        agent=ends.agent,
+        monitor=ends.monitor,
+        tap=ends.tap,
+        files=(ends.root, ends.scratch),
         root=command.disk("/dev/fdset/1", readonly=plan.root.readonly, image_format=plan.root.format),
         scratch=command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format),
-    )  # fmt: skip
+        exports=jail.EXPORTS,
+        sandbox=False,
+    )
     arguments = command.argv(template.hardware, backing, template.qemu)
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0, inheritable=True)
     os.dup2(ends.words, 1, inheritable=True)

@@ -32,6 +32,7 @@ WINDOW = 64 * 1024
 CHUNK = 32 * 1024  # no frame of data is longer, so that streams take turns
 MAX_MESSAGE = 4 * 1024 * 1024
 MAX_PROCESS = 0x3FFF
+REHEARSAL = "/sbin/rehearsal"  # a program in the guest's first root that only exits
 
 _HEADER = struct.Struct(">BxHI")
 _LIMIT = {MESSAGE: MAX_MESSAGE, DATA: WINDOW, END: 0, CREDIT: 4}

@@ -47,6 +47,7 @@ def test_an_emulated_guest_is_told_its_clock() -> None:
 
 def test_qemu_is_sandboxed() -> None:
     assert "spawn=deny" in option(command.argv(HARDWARE, CLONE), "-sandbox")
+    assert "-sandbox" not in command.argv(HARDWARE, replace(CLONE, sandbox=False))
 
 
 def test_disks_are_passed_as_descriptors() -> None:
