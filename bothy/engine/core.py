@@ -24,6 +24,7 @@ from bothy.engine.networks import Networks
 from bothy.engine.ranges import Ranges
 from bothy.engine.records import Records
 from bothy.engine.settings import Settings
+from bothy.engine.spares import Spares
 from bothy.engine.spawner import Revival, Spawner
 from bothy.engine.system import System
 from bothy.engine.templates import Templates
@@ -65,6 +66,7 @@ class Engine:
             auto_remove=remove.auto_remove,
             start_again=start.start_again,
         )
+        self._hall.spares = Spares(self._hall)
         self.containers = Containers(self._hall)
         self.execs = self._hall.execs
         self.images = Images(self._hall)
@@ -93,6 +95,7 @@ class Engine:
         for live in hall.workloads:
             ending.cancel_restart(live)
         hall.events.close()
+        await hall.spares.close()
         await hall.drain()
         hall.workloads.save_again()
         for live in hall.workloads:

@@ -135,11 +135,11 @@ class Execs:
             else:
                 self._sessions[key] = session
 
-    def reconcile(self, live: Live, running: set[str]) -> None:
-        """What a keeper says runs is what runs; the exit code of what ended while no daemon was there is not known."""
+    def reconcile(self, live: Live, running: set[str], ended: dict[str, int]) -> None:
+        """What a keeper says runs is what runs; `ended` has the exit codes of what ended while no daemon was there."""
         for session in list(self._sessions.values()):
             if session.workload == live.id and session.running and session.id not in running:
-                self._write(replace(session, running=False, exit_code=137, pid=0))
+                self.exited(live, session.id, ended.get(session.id, 137))
 
     def _write(self, session: ExecSession) -> None:
         self._sessions[session.id] = session

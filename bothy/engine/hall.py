@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bothy.engine.events import Events
 from bothy.engine.execs import Execs
@@ -23,6 +23,9 @@ from bothy.machines.templates import Templates
 from bothy.networks.service import Networks
 from bothy.paths import Paths
 from bothy.volumes.store import Volumes
+
+if TYPE_CHECKING:
+    from bothy.engine.spares import Spares
 
 _log = logger("engine")
 
@@ -48,6 +51,7 @@ class Hall:
     auto_remove: Verb
     start_again: Verb
     execs: Execs = field(init=False)
+    spares: Spares = field(init=False)
     inotify: Inotify = field(default_factory=Inotify)
     host: Host = field(default_factory=Host.here)
     seccomp: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)

@@ -46,6 +46,7 @@ class Running:
     paused: bool = False
     oom: bool = False
     execs: list[dict[str, Any]] = field(default_factory=list)
+    ended: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 

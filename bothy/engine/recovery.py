@@ -157,7 +157,8 @@ def _adopt(hall: Hall, live: Live, keeper: Keeper, running: Running) -> None:
     started = running.started or record.started
     if (record.status, record.pid, record.started) != (status, running.pid, started):
         hall.workloads.note(live, status=status, pid=running.pid, started=started, exit_code=0, error="", finished="")
-    hall.execs.reconcile(live, {str(entry.get("exec")) for entry in running.execs})
+    ended = {str(entry["exec"]): int(entry["code"]) for entry in running.ended}
+    hall.execs.reconcile(live, {str(entry["exec"]) for entry in running.execs}, ended)
 
 
 def _sweep_files(hall: Hall) -> None:

@@ -9,10 +9,11 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """`pool`: sandboxes that are made ahead. `machine_cpus` and `machine_memory` (bytes): a machine's, where none are asked for; 0
+    """`pool`: sandboxes that are made ahead. `spares`: machines that wait for the next `run --vm`, 0 or 1. `machine_cpus` and `machine_memory` (bytes): a machine's, where none are asked for; 0
     processors are all that the host has. `log_size` and `log_files`: at which size a log is rotated, how many files are kept."""
 
     debug: bool = False
+    spares: int = 1
     pool: int = 6
     log_size: int = 10 * MIB
     log_files: int = 3

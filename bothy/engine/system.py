@@ -56,6 +56,7 @@ class System:
             **self._limits(),
             **self._host(),
             **self._constants(),
+            "MachineSpares": self._hall.spares.ready,
             "Accelerator": {"Name": found.name, "Reason": found.reason},
             "RunDir": str(self._hall.paths.run),
             "Warnings": self._warnings(),

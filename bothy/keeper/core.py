@@ -28,6 +28,8 @@ from bothy.keeper.workload import Process, Workload
 from bothy.linux import channel
 from bothy.oci.runtime import Resources
 
+_KEPT_CODES = 64
+
 
 class State(enum.Enum):
     BORN = "born"
@@ -59,6 +61,7 @@ class Keeper:
         self._started = ""
         self._oom = 0
         self._execs: dict[str, Session] = {}
+        self._codes: dict[str, int] = {}
         self._log = log
         self._main = self._session("", tty=plan.tty, stdin=plan.stdin, ends_input=plan.stdin_once, log=self._log)
         self._control = Control(loop, folder, connected, self._handle, self._alone, listener)
@@ -213,6 +216,7 @@ class Keeper:
             paused=self._paused,
             oom=bool(self._oom),
             execs=execs,
+            ended=[{"exec": name, "code": code} for name, code in self._codes.items()],
         )
 
     def _answer(self, request: Request, *, paused: bool | None = None) -> Callable[[dict[str, Any] | BaseException], None]:
@@ -267,8 +271,11 @@ class Keeper:
         )
 
     def _exited(self, session: Session, code: int) -> None:
-        """An exec has ended."""
+        """An exec has ended. Its code is kept for a daemon that comes back, as long as there are not many newer ones."""
         self.check_oom()
+        while len(self._codes) >= _KEPT_CODES:
+            del self._codes[next(iter(self._codes))]
+        self._codes[session.name] = code
         self._control.event("exec-exit", exec=session.name, code=code)
 
     def _ended(self, _session: Session, code: int) -> None:

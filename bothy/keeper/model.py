@@ -13,8 +13,9 @@ back. A request has `op` and `seq`; the answer has the same `seq` and either `ok
       │ signal {exec?, number}      resize {exec?, height, width}     │  `exec` is the id of an exec; without it the main program
       │ kill {}   pause {}   resume {}   update {resources}           │  kill: SIGKILL to everything that runs inside
       │ top {args}                  stats {}                          │  ok {titles, processes}; ok {cpu_stats, …}
-      │ status {}                                                     │  ok {pid, started, paused, oom, execs: [{exec, pid}]};
-      │                                                               │  pid 0: not started yet
+      │ status {}                                                     │  ok {pid, started, paused, oom, execs: [{exec, pid}],
+      │                                                               │  ended: [{exec, code}]}; pid 0: not started yet; ended:
+      │                                                               │  the execs that ended last
       │◀─────────────────────── event exec-exit {exec, code}          │  before the exec's clients see their end
       │◀─────────────────────── event detach {exec?}                  │  a client typed its detach keys
       │◀─────────────────────── event oom {}                          │
@@ -52,7 +53,7 @@ class LogPlan:
 @dataclass(frozen=True)
 class KeeperPlan:
     """One of `container` and `machine` is set. `stdin`: the program has an open stdin; `stdin_once`: it ends with
-    the first client's."""
+    the first client's. `spare`: a machine that is made ahead and waits; the plan is read again when its start is asked for."""
 
     id: str
     log: LogPlan
@@ -61,6 +62,7 @@ class KeeperPlan:
     tty: bool = False
     stdin: bool = False
     stdin_once: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True)

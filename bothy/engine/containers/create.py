@@ -42,7 +42,8 @@ async def create(
     wanted = binds.wanted(config, host)
     mounts = [_mount_record(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
-    identity = names.new_id()
+    claimed = hall.spares.claim(image.id, host, has_mounts=bool(wanted)) if wall is Wall.VM else ""
+    identity = claimed or names.new_id()
     path, *args = merge.arguments(config)
     record = Workload(
         id=identity,
@@ -60,7 +61,11 @@ async def create(
         log_path=str(hall.paths.container(identity) / "container.log") if log_driver(host) == "json-file" else "",
         warnings=warnings,
     )
-    live = hall.workloads.insert(record)
+    try:
+        live = hall.workloads.insert(record)
+    except BaseException:
+        hall.spares.forget(identity)
+        raise
     if any(w.kind == "volume" or w.make_source for w in wanted):
         try:
             await make_mounts(hall, record, image, wanted)

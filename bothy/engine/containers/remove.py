@@ -68,6 +68,7 @@ async def _remove(hall: Hall, live: Live, *, volumes: bool) -> None:
     await ending.settle(live)
     record = live.record
     live.drop_held()
+    hall.spares.forget(live.id)
     trash = trees.discard(str(hall.paths.container(live.id)))
     if volumes:
         await _remove_volumes(hall, live)

@@ -130,9 +130,10 @@ async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListene
             hall.events.publish("network", "connect", endpoint.network, attributes)
         plan = await _plan(hall, live, lease)
         undo.callback(ending.remove_keeper_folder, hall, live.id)
-        folder = write_plan(hall, plan)
-        result = await _keep(hall, live, folder)
+        result = await _keep(hall, live, plan)
         undo.pop_all()
+    if plan.machine is not None:
+        hall.spares.order(live.record, plan.machine)
     return result
 
 
@@ -194,35 +195,46 @@ async def _plan(hall: Hall, live: Live, lease: Lease | None) -> KeeperPlan:
     )
 
 
-def write_plan(hall: Hall, plan: KeeperPlan) -> str:
-    """The keeper's folder with its plan in it. Raises Unavailable."""
+def write_plan(hall: Hall, plan: KeeperPlan, *, again: bool = False) -> str:
+    """The keeper's folder with its plan in it; `again`: there is a keeper in it that will read the new plan. Raises Unavailable."""
     folder = str(hall.paths.keeper(plan.id))
     try:
-        try:
-            os.mkdir(folder, 0o700)
-        except FileExistsError:
-            ending.remove_keeper_folder(hall, plan.id)
-            os.mkdir(folder, 0o700)
+        if not again:
+            _make_anew(hall, plan.id, folder)
         _write(f"{folder}/spec.json", PLAIN.dumps(plan), 0o600)
     except OSError as exc:
         raise Unavailable(f"{exc.filename or folder}: {exc.strerror}", errno=exc.errno or 0, hint=_disk_hint(exc)) from exc
     return folder
 
 
-async def _keep(hall: Hall, live: Live, folder: str) -> tuple[Running, ending.KeeperListener, Keeper]:
-    """Have a keeper forked and let it start the program. A keeper that vanishes without a word (the spawner was killed under it)
-    is tried once more."""
+def _make_anew(hall: Hall, workload: str, folder: str) -> None:
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        ending.remove_keeper_folder(hall, workload)
+        os.mkdir(folder, 0o700)
+
+
+async def _keep(hall: Hall, live: Live, plan: KeeperPlan) -> tuple[Running, ending.KeeperListener, Keeper]:
+    """Have a keeper forked, or take one that waits, and let it start the program. One that vanishes without a word (the spawner was
+    killed under it) is tried once more."""
     record = live.record
     wanted_network = "host" if record.host_config.network_mode == "host" or record.wall is Wall.VM else "private"
     for attempt in (1, 2):
         await hall.spawner.ready()
         listener = ending.KeeperListener(hall, live)
-        keeper = Keeper(live.id, folder, hall.spawner.keeper(live.id, folder, record.id_base, wanted_network), listener)
+        waiting = await hall.spares.take(plan.machine) if plan.machine is not None and attempt == 1 else None
+        folder = write_plan(hall, plan, again=waiting is not None)
+        sock = waiting or hall.spawner.keeper(live.id, folder, record.id_base, wanted_network)
+        keeper = Keeper(live.id, folder, sock, listener)
         try:
             return await keeper.start(live.held), listener, keeper
         except Unavailable:
             keeper.close()
             await asyncio.to_thread(ending.kill_left, hall.paths.scope, live.id)
+            if waiting is not None and plan.machine is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(plan.machine.scratch.path)  # nothing of a program is on it yet
             if attempt == 2:
                 raise
             await asyncio.sleep(0)  # the spawner's successor is started by the end of the old one's channel

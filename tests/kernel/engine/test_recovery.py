@@ -151,15 +151,42 @@ def test_what_ends_while_no_daemon_is_there_is_recorded(daemon: Daemon) -> None:
     ending = daemon.run("sh", "-c", "sleep 0.5; exit 6")
     removed = daemon.run("sh", "-c", "sleep 0.5; exit 6", AutoRemove=True)
     spawner, old = daemon.one("bothy-spawner"), daemon.pid
-    os.kill(spawner, signal.SIGSTOP)  # nobody brings it back for now
-    os.kill(old, signal.SIGKILL)
-    exit_file = daemon.paths.keeper(ending) / "exit.json"
-    daemon.until(exit_file.exists, "the exit file")
-    daemon.until((daemon.paths.keeper(removed) / "exit.json").exists, "the exit file")
-    os.kill(spawner, signal.SIGCONT)
+    with stopped(spawner):  # nobody brings it back for now
+        os.kill(old, signal.SIGKILL)
+        for ref in (ending, removed):
+            daemon.until((daemon.paths.keeper(ref) / "exit.json").exists, "the exit file")
     daemon.until(lambda: daemon.pid != old and daemon.state(ending)["ExitCode"] == 6, "the exit code")
     assert daemon.state(ending)["Status"] == "exited"
     daemon.until(lambda: len(daemon.call("GET", "/containers/json?all=1")) == 1, "the removal")
+
+
+def test_an_exec_that_ends_while_no_daemon_is_there_has_its_code(daemon: Daemon) -> None:
+    runs = daemon.run("sleep", "100")
+    request = {"Cmd": ["sh", "-c", "sleep 0.5; exit 11"]}
+    session = daemon.call("POST", f"/containers/{runs}/exec", request)["Id"]
+    daemon.call("POST", f"/exec/{session}/start", {"Detach": True})
+    spawner, old = daemon.one("bothy-spawner"), daemon.pid
+    root = f"/proc/{daemon.state(runs)['Pid']}/root"
+    with stopped(spawner):  # nobody brings it back for now
+        os.kill(old, signal.SIGKILL)
+        daemon.until(lambda: len(programs(root)) == 1, "the exec's end")
+    daemon.until(lambda: daemon.pid != old and not daemon.call("GET", f"/exec/{session}/json")["Running"], "the daemon")
+    assert daemon.call("GET", f"/exec/{session}/json")["ExitCode"] == 11
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Hold a process up for the time of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def programs(root: str) -> list[str]:
+    """The pids inside of a container, as it sees them."""
+    return [entry for entry in os.listdir(f"{root}/proc") if entry.isdigit()]
 
 
 def test_killed_spawner_is_replaced_and_nothing_ends(daemon: Daemon) -> None:
@@ -241,5 +268,7 @@ def test_killed_at_random_moments_under_load(daemon: Daemon) -> None:
     daemon.until(lambda: not [c for c in daemon.call("GET", "/containers/json?all=1") if c["State"] == "running"], "all ends")
     for entry in daemon.call("GET", "/containers/json?all=1"):
         assert entry["State"] in ("exited", "created")
-        assert not daemon.call("GET", f"/containers/{entry['Id']}/json")["HostConfig"]["AutoRemove"]
+        if daemon.call("GET", f"/containers/{entry['Id']}/json")["HostConfig"]["AutoRemove"]:
+            # Created only: whoever wanted to start it met no daemon.
+            assert entry["State"] == "created"
     daemon.until(lambda: "bothy-keeper" not in daemon.children().values(), "the end of all keepers")

@@ -1,0 +1,205 @@
+"""Machines that wait: gone on from their template ahead of need, so that the next `run --vm` of that image and size is quick.
+
+    a machine has started ──▶ a spare of the same image and size, with the id that the next such workload will have
+    create ── claim ──▶ the workload gets that id
+    start  ── take  ──▶ the waiting keeper gets the real plan, and is asked to start as any other
+
+A spare that nobody wants for some minutes, that does not fit after all, or whose keeper dies is let go; so are all when the daemon
+ends or dies, as a spare's keeper ends with its socket. It has no record: what a killed daemon leaves of it is swept by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass, replace
+
+from bothy.engine import names, spec, trees
+from bothy.engine.containers import ending
+from bothy.engine.containers.start import write_plan
+from bothy.engine.hall import Hall
+from bothy.engine.model import HostConfig, Workload
+from bothy.errors import BothyError
+from bothy.keeper.model import KeeperPlan, LogPlan
+from bothy.linux import channel
+from bothy.log import logger
+from bothy.machines import templates
+from bothy.machines.model import Disk, MachinePlan
+
+_log = logger("engine")
+_DELAY = 0.05  # seconds from a start to the making of a spare: the program that was started goes first
+_KEPT = 600.0
+_CLAIM_KEPT = 60.0
+_NETWORK = "bridge"
+
+
+@dataclass
+class Spare:
+    """`image` is its id; `plan` is what it was launched with; `ready`: it has gone through its rehearsal."""
+
+    image: str
+    plan: MachinePlan
+    sock: socket.socket
+    timer: asyncio.TimerHandle
+    ready: bool = False
+
+
+class Spares:
+    """At most one spare waits at a time: of what was started last."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._waiting: Spare | None = None
+        self._claimed: dict[str, Spare] = {}
+        self._next: asyncio.TimerHandle | None = None
+
+    @property
+    def ready(self) -> int:
+        """How many wait and are ready."""
+        return int(self._waiting is not None and self._waiting.ready)
+
+    def claim(self, image: str, host: HostConfig, *, has_mounts: bool) -> str:
+        """The id for a new machine that the waiting spare can become; empty if it has to be made from the template."""
+        spare = self._waiting
+        if spare is None or has_mounts or host.network_mode != _NETWORK:
+            return ""
+        settings = self._hall.settings
+        size = spec.vcpus(host, settings.machine_cpus), templates.memory_class(spec.machine_memory(host, settings.machine_memory))
+        if (spare.image, spare.plan.vcpus, spare.plan.memory) != (image, *size):
+            return ""
+        self._waiting = None
+        self._claimed[spare.plan.id] = spare
+        spare.timer.cancel()
+        spare.timer = asyncio.get_running_loop().call_later(_CLAIM_KEPT, self.forget, spare.plan.id)
+        return spare.plan.id
+
+    async def take(self, plan: MachinePlan) -> socket.socket | None:
+        """The control socket of the spare that becomes the machine of this plan; None if there is none that fits (any more)."""
+        spare = self._claimed.get(plan.id)
+        if spare is None:
+            return None
+        del self._claimed[plan.id]
+        if _hardware(spare.plan) != _hardware(plan):
+            await self._end(spare)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(plan.scratch.path)
+            return None
+        self._release(spare)
+        return spare.sock
+
+    def forget(self, workload: str) -> None:
+        """Let go of the spare that a workload has claimed, if it has."""
+        spare = self._claimed.pop(workload, None)
+        if spare is not None:
+            self._hall.background(self._end(spare), f"the end of spare machine {workload[:12]}")
+
+    def order(self, record: Workload, plan: MachinePlan) -> None:
+        """A machine has started: have another one like it wait."""
+        if self._hall.settings.spares < 1 or self._hall.closing or plan.shares or not plan.tap:
+            return
+        if self._next is not None:
+            self._next.cancel()
+        self._next = asyncio.get_running_loop().call_later(_DELAY, self._replace, record.image, plan)
+
+    async def close(self) -> None:
+        """Let go of all, and wait until they are gone."""
+        if self._next is not None:
+            self._next.cancel()
+        spares = [*self._claimed.values(), *([self._waiting] if self._waiting else [])]
+        self._claimed.clear()
+        self._waiting = None
+        await asyncio.gather(*(self._end(spare) for spare in spares))
+
+    def _replace(self, image: str, plan: MachinePlan) -> None:
+        self._next = None
+        old = self._waiting
+        if old is not None and old.image == image and _kind(old.plan) == _kind(plan):
+            return
+        self._drop()
+        if self._hall.closing or _available_memory() < 2 * plan.memory:
+            return
+        try:
+            self._make(image, plan)
+        except (BothyError, OSError) as exc:
+            _log.warning("no spare machine: %s", exc)
+
+    def _make(self, image: str, model: MachinePlan) -> None:
+        hall, ident = self._hall, names.new_id()
+        lease = hall.networks.lease(ident, _NETWORK)
+        hall.networks.release(ident)  # its address is leased at its start, its link is named after its id
+        folder = hall.paths.container(ident)
+        os.makedirs(folder, mode=0o711)
+        plan = replace(
+            model,
+            id=ident,
+            scratch=Disk(str(folder / os.path.basename(model.scratch.path))),
+            interface=None,
+            tap=lease.link,
+            bridge=lease.bridge,
+            files={},
+            cgroup=f"/{hall.paths.scope}/{ident}",
+            warnings=[],
+        )
+        where = write_plan(hall, KeeperPlan(ident, LogPlan(""), machine=plan, spare=True))
+        sock = hall.spawner.keeper(ident, where, 0, "host")
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        spare = self._waiting = Spare(image, plan, sock, loop.call_later(_KEPT, self._drop))
+        loop.add_reader(sock, self._heard, spare)
+
+    def _heard(self, spare: Spare) -> None:
+        """Its keeper says that it is ready, or is gone."""
+        try:
+            message, fds = channel.receive(spare.sock)
+        except BlockingIOError:
+            return
+        except OSError:
+            message, fds = None, []
+        channel.close_all(fds)
+        if message is not None:
+            spare.ready = spare.ready or message.get("event") == "ready"
+        elif self._waiting is spare:
+            self._drop()
+        else:
+            self.forget(spare.plan.id)
+
+    def _drop(self) -> None:
+        """Let go of the one that waits."""
+        spare, self._waiting = self._waiting, None
+        if spare is not None:
+            self._hall.background(self._end(spare), f"the end of spare machine {spare.plan.id[:12]}")
+
+    def _release(self, spare: Spare) -> None:
+        spare.timer.cancel()
+        asyncio.get_running_loop().remove_reader(spare.sock)
+
+    async def _end(self, spare: Spare) -> None:
+        self._release(spare)
+        spare.sock.close()
+        await asyncio.to_thread(ending.kill_left, self._hall.paths.scope, spare.plan.id)
+        live = self._hall.workloads.by_id(spare.plan.id)
+        if live is not None and live.record.status.is_up:
+            return  # the workload that had claimed it has started from its template meanwhile
+        ending.remove_keeper_folder(self._hall, spare.plan.id)
+        if live is None:
+            trash = trees.discard(str(self._hall.paths.container(spare.plan.id)))
+            if trash:
+                await trees.empty(trash)
+
+
+def _kind(plan: MachinePlan) -> tuple[object, ...]:
+    """What makes a spare worth keeping for another machine."""
+    return plan.template, plan.vcpus, plan.memory, plan.root.path, plan.spec.linux.resources.cpu
+
+
+def _hardware(plan: MachinePlan) -> tuple[object, ...]:
+    """What can not be changed once QEMU runs."""
+    return (*_kind(plan), plan.id, plan.scratch, plan.tap, plan.bridge, plan.shares, plan.cgroup)
+
+
+def _available_memory() -> int:
+    """Bytes (proc(5), meminfo)."""
+    with open("/proc/meminfo") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")), 0)
