@@ -204,7 +204,7 @@ def test_killed_spawner_is_replaced_and_nothing_ends(daemon: Daemon) -> None:
 def test_killed_keeper_takes_its_program_along(daemon: Daemon) -> None:
     runs = daemon.run("sleep", "100", NetworkMode="bridge")
     program = daemon.state(runs)["Pid"]
-    os.kill(daemon.one("bothy-keeper"), signal.SIGKILL)
+    os.kill(parent(program), signal.SIGKILL)
     daemon.until(lambda: daemon.state(runs)["Status"] == "exited", "its end")
     assert daemon.state(runs)["ExitCode"] == 137
     assert "keeper" in daemon.state(runs)["Error"]
