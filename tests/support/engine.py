@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bothy.paths import Paths
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BOTHY = Path(sys.executable).parent / "bothy"
 
@@ -44,7 +46,7 @@ class TestEngine:
     def __init__(self, root: Path, run: Path, extra: dict[str, str] | None = None) -> None:
         self.root = root
         self.run_folder = run
-        self.env = {**os.environ, "BOTHY_ROOT": str(root), "BOTHY_RUN": str(run), **(extra or {})}
+        self.env = {**os.environ, "BOTHY_ROOT": str(root), "BOTHY_RUN": str(run), "BOTHY_SPARES": "0", **(extra or {})}
 
     def command(self, *args: str) -> list[str]:
         return [str(BOTHY), *args]
@@ -71,8 +73,10 @@ class TestEngine:
         return found[0]
 
     def processes(self) -> dict[int, str]:
-        """The engine's processes (daemon, spawner, keepers, machines) by pid: its run folder is in their environment."""
+        """The engine's processes by pid: those with its run folder in their environment (daemon, spawner, keepers), and those in
+        its control groups (programs of containers, QEMU)."""
         mark = f"BOTHY_RUN={self.run_folder}".encode()
+        scope = f"/{Paths(self.root, self.run_folder).scope}/"
         found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -81,9 +85,10 @@ class TestEngine:
                 environ = (entry / "environ").read_bytes().split(b"\0")
                 state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
                 name = (entry / "comm").read_text().strip()
+                ours = mark in environ or scope in (entry / "cgroup").read_text()
             except OSError:
                 continue
-            if mark in environ and state != "Z":
+            if ours and state != "Z":
                 found[int(entry.name)] = name
         return found
 

@@ -112,7 +112,10 @@ def _links(key: str) -> list[str]:
     found = []
     for name in os.listdir("/sys/class/net"):
         master = Path("/sys/class/net", name, "master")
-        owner = master.readlink().name if master.is_symlink() else ""
+        try:
+            owner = master.readlink().name
+        except OSError:  # it is on no bridge, or has just gone: others make and remove links here too
+            owner = ""
         if bridge in (name, owner) or (not owner and name.startswith("by") and len(name) >= 14):
             found.append(name)
     return found
