@@ -55,7 +55,7 @@ def main() -> int:
         return 1
     try:
         sock = listening_socket(paths.socket)
-        asyncio.run(_serve(paths, Settings(debug=options.debug), sock))
+        asyncio.run(_serve(paths, Settings(debug=options.debug, spares=int(os.environ.get("BOTHY_SPARES") != "0")), sock))
     except BothyError as exc:
         print(f"bothyd: {exc}", file=sys.stderr)
         return 1

@@ -9,8 +9,9 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """`pool`: sandboxes that are made ahead. `spares`: machines that wait for the next `run --vm`, 0 or 1. `machine_cpus` and `machine_memory` (bytes): a machine's, where none are asked for; 0
-    processors are all that the host has. `log_size` and `log_files`: at which size a log is rotated, how many files are kept."""
+    """`pool`: sandboxes that are made ahead. `spares`: machines that wait for the next `run --vm`, 0 or 1. `machine_cpus` and
+    `machine_memory` (bytes): a machine's, where none are asked for; 0 processors are all that the host has. `log_size` and
+    `log_files`: at which size a log is rotated, how many files are kept."""
 
     debug: bool = False
     spares: int = 1

@@ -4,8 +4,9 @@
     create ── claim ──▶ the workload gets that id
     start  ── take  ──▶ the waiting keeper gets the real plan, and is asked to start as any other
 
-A spare that nobody wants for some minutes, that does not fit after all, or whose keeper dies is let go; so are all when the daemon
-ends or dies, as a spare's keeper ends with its socket. It has no record: what a killed daemon leaves of it is swept by the next one.
+A spare that nobody wants for some minutes, that does not fit after all, or whose keeper dies is let go; so are all when the
+daemon ends or dies, as a spare's keeper ends with its socket. It has no record: what a killed daemon leaves of it is swept by
+the next one.
 """
 
 from __future__ import annotations

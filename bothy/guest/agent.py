@@ -3,6 +3,7 @@
     keeper                                              agent
       │                       (template: mounts, modules, a stem) │
       │◀───────────────────────────────────── event ready {}      │   here the template is saved; every clone goes on from here
+      │ rehearse {time, entropy, network, process} ──────────────▶│   in a machine that waits to be used
       │ boot {seq, time, entropy, hostname, … process, stdin} ───▶│   this machine's own things, its root, the main program
       │◀───────────────────────────────────── ok {pid} or error   │   (process 0 on the wire)
       │ exec {seq, process, number, stdin} ──────────────────────▶│   ok {pid} or error
@@ -37,6 +38,7 @@ from bothy.machines import wire
 from bothy.oci import runtime as oci
 
 MAIN = 0
+_TRIAL = wire.MAX_PROCESS  # the process number of a rehearsal's program
 _KILLED = 128 + signal.SIGKILL
 
 
@@ -50,6 +52,7 @@ class Agent:
         self._sessions: dict[int, Session] = {}
         self._ephemeral = False
         self._limited = False
+        self._booted = False
         self._oom = 0
         self._port = Port(loop, port_fd, self._frame, self._room)
 
@@ -92,8 +95,18 @@ class Agent:
     def _boot(self, message: dict[str, Any]) -> dict[str, Any]:
         self._ephemeral = bool(message.get("ephemeral"))
         self._limited = message["pids"] > 0
+        self._booted = True
         late.set_up(message, self._kit)
         return self._run(MAIN, message)
+
+    def _rehearse(self, message: dict[str, Any]) -> None:
+        """In a machine that waits to be used: do once what boot does, so that it is quick then. It is no harm if that fails."""
+        try:
+            late.rehearse(message, self._kit)
+            self._run(_TRIAL, message)
+        except (StageError, OSError) as exc:
+            print(f"bothy-agent: rehearsal: {exc}", file=sys.stderr, flush=True)
+            self._stem = self._stem or programs.Stem()
 
     def _exec(self, message: dict[str, Any]) -> dict[str, Any]:
         return self._run(int(message["number"]), message)
@@ -107,6 +120,9 @@ class Agent:
 
     def _exited(self, session: Session, code: int) -> None:
         del self._sessions[session.number]
+        if session.number == _TRIAL and not self._booted:
+            self._stem = self._stem or programs.Stem()
+            return
         if session.number == MAIN and not self._ephemeral:
             os.sync()
         if code == _KILLED:
@@ -140,7 +156,8 @@ class Agent:
             session.pump()
 
     _ACTIONS: dict[str, Callable[[Agent, dict[str, Any]], dict[str, Any] | None]] = {
-        "boot": _boot, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock, "top": _top, "stats": _stats,
+        "boot": _boot, "rehearse": _rehearse, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock,
+        "top": _top, "stats": _stats,
     }  # fmt: skip
 
 

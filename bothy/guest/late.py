@@ -26,6 +26,7 @@ from bothy.linux import syscalls as sc
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 _SHARES = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap"
 _NIC = "/sys/class/net/eth0/device"
+_LAYERS = f"lowerdir={early.OWN}:{early.LOWER},upperdir={early.UPPER},workdir={early.WORK}"
 
 
 def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
@@ -57,6 +58,29 @@ def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
             raise StageError(stage, exc.strerror or str(exc), errno=exc.errno or 0, path=path) from exc
         except (KeyError, ValueError, TypeError) as exc:
             raise StageError(stage, f"{type(exc).__name__}: {exc}") from exc
+
+
+def rehearse(plan: dict[str, Any], kit: early.Kit) -> None:
+    """Go through what `set_up` will do, and undo it: an emulated processor has the code of it translated then.
+
+    Raises OSError, for what could not be done; nothing of it is left in any case.
+    """
+    set_clock(plan["time"])
+    add_entropy(bytes.fromhex(plan["entropy"]))
+    socket.sethostname(socket.gethostname())
+    for requests in plan["network"]:
+        set_network(kit.netlink, requests, ipv6=False)
+    mount_disks(fresh=True)
+    try:
+        sc.mount("overlay", early.ROOT, "overlay", 0, _LAYERS)
+        try:
+            os.lstat(f"{early.ROOT}/etc")
+            for folder in early.FOLDERS:
+                _resemble(f"{early.OWN}/{folder}", f"{early.LOWER}/{folder}")
+        finally:
+            sc.umount2(early.ROOT)
+    finally:
+        sc.umount2(early.LOWER)
 
 
 def set_clock(nanoseconds: int) -> None:
@@ -105,8 +129,7 @@ def mount_disks(*, fresh: bool) -> None:
 
 def make_root() -> None:
     """The overlay of image, own files and scratch disk becomes the root."""
-    layers = f"lowerdir={early.OWN}:{early.LOWER},upperdir={early.UPPER},workdir={early.WORK}"
-    sc.mount("overlay", early.ROOT, "overlay", 0, layers)
+    sc.mount("overlay", early.ROOT, "overlay", 0, _LAYERS)
     # Moved over the old root rather than chroot'ed into: so programs can make user namespaces and pivot_root of their own.
     os.chdir(early.ROOT)
     sc.mount(".", "/", None, sc.MS_MOVE)

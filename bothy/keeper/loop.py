@@ -140,9 +140,10 @@ class Loop:
         self._run_timers()
 
     def run(self) -> None:
-        """Turn until `stop`."""
+        """Turn until `stop`; may be called again then."""
         while self._running:
             self.turn()
+        self._running = True
 
     def stop(self) -> None:
         self._running = False

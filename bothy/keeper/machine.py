@@ -141,11 +141,37 @@ class MachineWorkload:
         self._oom = 0
         self._words = b""
         self._ending = ""
+        self._lost = False
         self._patience: Timer | None = None
 
     # The core's requests.
 
+    def wait_ahead(self, ready: Callable[[], None]) -> None:
+        """Have QEMU go on from its template and wait to be used; `ready` is called when it does.
+
+        What boot will do is gone through once before: under emulation it is code that runs for the first time that costs.
+        Raises StageError; `close` is still to be called.
+        """
+        self._launch()
+        self._ask({"op": "rehearse", **launch.rehearsal(self._plan)}, lambda _: ready())
+
+    def assign(self, plan: MachinePlan, *, stdin: bool) -> None:
+        """What it will be, for one that has waited. Its hardware is what it was launched with."""
+        self._plan = plan
+        self._stdin = stdin
+
+    @property
+    def is_lost(self) -> bool:
+        """QEMU has ended while nothing ran in it yet."""
+        return self._lost
+
     def start(self, session: wall.Session, started: wall.Started) -> None:
+        clone = self._clone or self._launch()
+        self._patience = self._loop.later(START_LIMIT, lambda: self._break(f"no answer from the guest in {START_LIMIT:.0f} s"))
+        message = launch.boot_message(self._plan, clone, stdin=self._stdin)
+        self._run(_MAIN, session, started, message)
+
+    def _launch(self) -> Clone:
         if self._cgroup is not None:
             self._cgroup.create(_limits(self._plan))
         enter = self._cgroup.join if self._cgroup is not None else _nothing
@@ -156,9 +182,7 @@ class MachineWorkload:
         self._loop.watch(clone.words, IN, self._words_event)
         self._loop.watch(clone.guard.listener, IN, self._guard_event)
         self._orders = [self._order_done] * launch.ORDERS
-        self._patience = self._loop.later(START_LIMIT, lambda: self._break(f"no answer from the guest in {START_LIMIT:.0f} s"))
-        message = launch.boot_message(self._plan, clone, stdin=self._stdin)
-        self._run(_MAIN, session, started, message)
+        return clone
 
     def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
         number = next((n for n in range(1, wire.MAX_PROCESS + 1) if n not in self._processes), None)
@@ -417,6 +441,7 @@ class MachineWorkload:
 
     def _qemu_ended(self, status: int) -> None:
         """QEMU is gone, whether we wanted it or not."""
+        self._lost = True
         self._words_event(0)
         if self._clone is None:
             return
@@ -431,6 +456,8 @@ class MachineWorkload:
         for seq in tuple(self._replies):
             self._replies.pop(seq)(failure)
         main = self._processes.pop(_MAIN, None)
+        if main is None and self._patience is None:
+            self._loop.stop()  # it was waiting to be used
         self._end_all(_KILLED)
         if main is not None:
             main.ended(code)

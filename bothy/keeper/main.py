@@ -10,15 +10,17 @@ ignores the signals of a terminal session; SIGTERM it passes on to the program.
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import traceback
 
+from bothy.errors import StageError
 from bothy.jsonable import PLAIN
 from bothy.keeper import birth, handover
 from bothy.keeper.container import ContainerWorkload, read_plan
 from bothy.keeper.core import Keeper
 from bothy.keeper.logs import Log
-from bothy.keeper.loop import Loop, nothing
+from bothy.keeper.loop import IN, Loop, nothing
 from bothy.keeper.machine import MachineWorkload
 from bothy.keeper.model import Client, KeeperPlan, LogPlan
 from bothy.linux import channel, syscalls
@@ -60,13 +62,36 @@ def machine(order: bytes, control: int, wake: tuple[int, int]) -> int:
         plan = read_plan(folder)
         if plan.machine is None:
             raise ValueError("the plan names no machine")
-        log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
         wall = MachineWorkload(loop, plan.machine, folder, stdin=plan.stdin)
+        if plan.spare:
+            if not _wait_to_be_used(loop, wall, sock):
+                return 0
+            plan = read_plan(folder)
+            assert plan.machine is not None
+            wall.assign(plan.machine, stdin=plan.stdin)
+        log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
         keeper = Keeper(loop, plan, folder, wall, log, [sock])
     except (OSError, ValueError) as exc:
         birth.refuse(sock, exc)
         return 1
     return serve(loop, keeper)
+
+
+def _wait_to_be_used(loop: Loop, wall: MachineWorkload, sock: channel.Socket) -> bool:
+    """Keep a machine ready until the daemon asks for its start. False: it does not want it any more, or QEMU has ended."""
+    try:
+        wall.wait_ahead(lambda: channel.send(sock, {"event": "ready"}))
+    except (StageError, OSError) as exc:
+        print(f"bothy-keeper: a spare machine: {exc}", file=sys.stderr, flush=True)
+        wall.close()
+        return False
+    loop.watch(sock.fileno(), IN, lambda _: loop.stop())
+    loop.run()
+    loop.forget(sock.fileno())
+    wanted = not wall.is_lost and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    if not wanted:
+        wall.close()
+    return wanted
 
 
 def serve(loop: Loop, keeper: Keeper) -> int:
