@@ -95,7 +95,7 @@ def test_slow_client_makes_the_program_wait(harness: Harness, tmp_path: Path) ->
     peer = harness.start(daemon)
     time.sleep(0.3)
     assert not mark.exists()
-    assert memory(harness.pid) < before + 2_000
+    assert memory(harness.pid) < before + 6_000  # not the 8 MB that it would write
     assert peer.rest() == b"\0" * 8_000_000
     assert daemon.event("exit")["code"] == 0
 
