@@ -81,6 +81,16 @@ class Bothy:
     def running(self, label: str) -> int:
         return len(output([self.command, "ps", "-q", "--filter", f"label={label}"]).split())
 
+    def has_spare(self) -> bool:
+        """Whether a machine waits for the next `run --vm`."""
+        return output([self.command, "info", "-f", "{{.MachineSpares}}"]) == "1"
+
+    def restart(self, *, spares: bool) -> None:
+        """End the daemon; the next one keeps spare machines or not."""
+        quiet([self.command, "system", "shutdown"])
+        wait_until(lambda: not self.processes(), "bothy to end")
+        os.environ["BOTHY_SPARES"] = str(int(spares))
+
     def client(self) -> Client:
         return Client(str(self.run_folder / "bothy.sock"))
 

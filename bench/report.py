@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ def table(figures: list[Figure]) -> str:
     lines = ["| figure | measured | must reach | | medians |", "|---|--:|--:|---|---|"]
     for f in figures:
         medians = ", ".join(f"{who} {value:.1f}" for who, value in f.medians.items())
-        mark = "reached" if f.reached else "**missed**"
-        lines.append(f"| {f.name} | {f.value:.1f} {f.unit} | ≤ {f.limit:.1f} {f.unit} ({f.rule}) | {mark} | {medians} |")
+        mark = "" if math.isinf(f.limit) else "reached" if f.reached else "**missed**"
+        limit = f.rule if math.isinf(f.limit) else f"≤ {f.limit:.1f} {f.unit} ({f.rule})"
+        lines.append(f"| {f.name} | {f.value:.1f} {f.unit} | {limit} | {mark} | {medians} |")
     return "\n".join(lines) + "\n"
 
 
@@ -23,7 +25,7 @@ def document(figures: list[Figure], about: dict[str, Any]) -> dict[str, Any]:
     return {
         "about": about,
         "figures": [
-            {"name": f.name, "value": f.value, "limit": f.limit, "unit": f.unit, "rule": f.rule, "reached": f.reached,
+            {"name": f.name, "value": f.value, "limit": None if math.isinf(f.limit) else f.limit, "unit": f.unit, "rule": f.rule, "reached": f.reached,
              "medians": f.medians, "samples": f.samples}
             for f in figures
         ],
@@ -37,7 +39,7 @@ def plot(figures: list[Figure], path: Path) -> None:
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
-    figures = figures[::-1]
+    figures = [f for f in figures[::-1] if not math.isinf(f.limit)]
     shares = [f.value / f.limit for f in figures]
     fig, axes = plt.subplots(figsize=(9, 0.45 * len(figures) + 1.2))
     axes.barh([f.name for f in figures], shares, color=["#2a7f62" if f.reached else "#b3413a" for f in figures])
