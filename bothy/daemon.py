@@ -22,6 +22,7 @@ from typing import Any
 
 from bothy import __version__
 from bothy.api.server import app
+from bothy.engine import heavy
 from bothy.engine.core import Engine
 from bothy.engine.settings import Settings
 from bothy.engine.spawner import Revival
@@ -40,6 +41,7 @@ def main() -> int:
     """Be the daemon; the exit code of the process."""
     options = _options(sys.argv[1:])
     syscalls.set_name(TITLE)
+    heavy.tame_allocator()
     if options.debug:
         os.environ.setdefault("BOTHY_DEBUG", "all")
     configure()

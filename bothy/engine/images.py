@@ -11,6 +11,7 @@ from typing import Any
 from bothy.engine import filters as matching
 from bothy.engine import times
 from bothy.engine.hall import Hall
+from bothy.engine.heavy import heavy
 from bothy.images.model import Image
 from bothy.images.store import ImageStore
 
@@ -64,31 +65,31 @@ class Images:
         """Docker's list of what was untagged and deleted. Raises Conflict while a workload uses it."""
         del noprune  # parents without a name are never kept here
         identity = self.store.resolve(ref).id
-        changes = await asyncio.to_thread(self.store.remove, ref, force, self._users(), self._users(running=True))
+        changes = await heavy(self.store.remove, ref, force, self._users(), self._users(running=True))
         for change in changes:
             for what, name in change.items():
                 self._tell("untag" if what == "Untagged" else "delete", identity if what == "Untagged" else name, name)
         return list(changes)
 
     async def load(self, path: Path, progress: Callable[[str], None]) -> _Words:
-        found = await asyncio.to_thread(self.store.load, path, self._in_loop(progress))
+        found = await heavy(self.store.load, path, self._in_loop(progress))
         for name in found:
             self._tell("load", self.store.resolve(name).id, name)
         return list(found)
 
     async def save(self, refs: _Words, out: Path) -> None:
-        await asyncio.to_thread(self.store.save, refs, out)
+        await heavy(self.store.save, refs, out)
         for ref in refs:
             self._tell("save", ref, ref)
 
     async def import_(self, path: Path, repo: str, tag: str, message: str, changes: _Words) -> Image:
         name = f"{repo}:{tag}" if repo and tag else repo
-        image = await asyncio.to_thread(self.store.import_rootfs, path, name, changes, message)
+        image = await heavy(self.store.import_rootfs, path, name, changes, message)
         self._tell("import", image.id, name or image.id)
         return image
 
     async def bootstrap(self, source: str, name: str, include: _Words, progress: Callable[[str], None]) -> Image:
-        image = await asyncio.to_thread(self.store.bootstrap, source, name, include, self._in_loop(progress))
+        image = await heavy(self.store.bootstrap, source, name, include, self._in_loop(progress))
         self._tell("import", image.id, next(iter(image.repo_tags), image.id))
         return image
 
@@ -96,7 +97,7 @@ class Images:
         """Remove what no workload uses: images without a name, with `dangling=false` all. Returns Docker's list and the bytes."""
         matching.check(filters, ("dangling", "label", "label!", "until"))
         dangling = matching.truth(filters, "dangling")
-        changes, freed = await asyncio.to_thread(self.store.prune, dangling is not False, self._users())
+        changes, freed = await heavy(self.store.prune, dangling is not False, self._users())
         for change in changes:
             if "Deleted" in change:
                 self._tell("delete", change["Deleted"], change["Deleted"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from bothy.engine import times
 from bothy.engine.hall import Hall
+from bothy.engine.heavy import heavy
 from bothy.machines.templates import Usage
 
 _Listing = list[dict[str, Any]]
@@ -18,15 +18,15 @@ class Templates:
         self._hall = hall
 
     async def list(self) -> _Listing:
-        return [_shape(usage) for usage in await asyncio.to_thread(self._hall.templates.list)]
+        return [_shape(usage) for usage in await heavy(self._hall.templates.list)]
 
     async def remove(self, key: str) -> None:
         """Raises NotFound, Conflict (ambiguous). Machines that run keep what they have mapped."""
-        await asyncio.to_thread(self._hall.templates.remove, key)
+        await heavy(self._hall.templates.remove, key)
 
     async def prune(self) -> _Words:
         """Remove those whose inputs have changed; their keys."""
-        keys, _ = await asyncio.to_thread(self._hall.templates.prune)
+        keys, _ = await heavy(self._hall.templates.prune)
         return list(keys)
 
 

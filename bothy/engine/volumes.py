@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from bothy.engine import filters as matching
 from bothy.engine.containers.remove import users_of
 from bothy.engine.hall import Hall
+from bothy.engine.heavy import heavy
 from bothy.errors import NotFound
 
 _Listing = list[dict[str, Any]]
@@ -43,14 +43,14 @@ class Volumes:
                 is_new = False
             except NotFound:
                 pass
-        volume = await asyncio.to_thread(self._hall.volumes.create, name, labels=labels, options=options)
+        volume = await heavy(self._hall.volumes.create, name, labels=labels, options=options)
         if is_new:
             self._hall.events.publish("volume", "create", volume.name, {"driver": volume.driver})
         return volume.to_api()
 
     async def remove(self, name: str, *, force: bool) -> None:
         """Raises NotFound, Conflict while a workload has it."""
-        await asyncio.to_thread(self._hall.volumes.remove, name, users_of(self._hall, name), force=force)
+        await heavy(self._hall.volumes.remove, name, users_of(self._hall, name), force=force)
         self._hall.events.publish("volume", "destroy", name, {"driver": "local"})
 
     async def prune(self, filters: matching.Filters) -> tuple[_Words, int]:
@@ -59,7 +59,7 @@ class Volumes:
         used = {m.name for live in self._hall.workloads for m in live.record.mounts if m.type == "volume"}
         kept = {v.name for v in self._hall.volumes.list() if not matching.labels_match(filters, v.labels)}
         named = matching.truth(filters, "all") is True
-        names, freed = await asyncio.to_thread(self._hall.volumes.prune, used | kept, named=named)
+        names, freed = await heavy(self._hall.volumes.prune, used | kept, named=named)
         for name in names:
             self._hall.events.publish("volume", "destroy", name, {"driver": "local"})
         self._hall.events.publish("volume", "prune", "", {"reclaimed": str(freed)})

@@ -12,6 +12,7 @@ from bothy.containers import seccomp
 from bothy.containers.model import ContainerPlan
 from bothy.engine import security, spec
 from bothy.engine.hall import Hall
+from bothy.engine.heavy import heavy
 from bothy.engine.model import Wall, Workload
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError
@@ -43,14 +44,14 @@ async def seccomp_program(hall: Hall, record: Workload, plan: ContainerPlan) -> 
     known = hall.seccomp.get(key)
     if known is None or not os.path.exists(known):
         profile = None if asked == "default" else seccomp.load_profile(asked)
-        known = hall.seccomp[key] = await asyncio.to_thread(seccomp.compile, profile, key[1], hall.paths.cache)
+        known = hall.seccomp[key] = await heavy(seccomp.compile, profile, key[1], hall.paths.cache)
     return known
 
 
 async def machine_plan(hall: Hall, record: Workload, place: spec.Place, files: dict[str, str]) -> MachinePlan:
     """The plan of a machine. Seconds, if template or disk have to be made first; see `prepare`."""
     cpus, memory = machine_size(hall, record)
-    template, disk = await asyncio.to_thread(ready, hall, hall.images.resolve(record.image), cpus, memory, _silent)
+    template, disk = await heavy(ready, hall, hall.images.resolve(record.image), cpus, memory, _silent)
     return spec.machine_plan(
         record, hall.paths, place, hall.settings.shm_size, files, template=template, disk=disk, cpus=cpus, memory=memory
     )
@@ -82,7 +83,7 @@ async def prepare(hall: Hall, live: Live, progress: Progress) -> None:
 
     cpus, memory = machine_size(hall, live.record)
     try:
-        await asyncio.to_thread(ready, hall, hall.images.resolve(live.record.image), cpus, memory, tell)
+        await heavy(ready, hall, hall.images.resolve(live.record.image), cpus, memory, tell)
     except (BothyError, OSError):
         if live.record.host_config.auto_remove:
             await hall.auto_remove(hall, live)
