@@ -21,7 +21,7 @@ from bothy.engine import names, spec, trees
 from bothy.engine.containers import ending
 from bothy.engine.containers.start import write_plan
 from bothy.engine.hall import Hall
-from bothy.engine.model import HostConfig, Workload
+from bothy.engine.model import Config, HostConfig, NetworkingConfig, Workload
 from bothy.errors import BothyError
 from bothy.keeper.model import KeeperPlan, LogPlan
 from bothy.linux import channel
@@ -61,10 +61,11 @@ class Spares:
         """How many wait and are ready."""
         return int(self._waiting is not None and self._waiting.ready)
 
-    def claim(self, image: str, host: HostConfig, *, has_mounts: bool) -> str:
+    def claim(self, image: str, config: Config, host: HostConfig, networking: NetworkingConfig, *, has_mounts: bool) -> str:
         """The id for a new machine that the waiting spare can become; empty if it has to be made from the template."""
         spare = self._waiting
-        if spare is None or has_mounts or host.network_mode != _NETWORK:
+        wishes = config.mac_address or any(e and (e.mac_address or e.ipam_config) for e in networking.endpoints_config.values())
+        if spare is None or has_mounts or wishes or host.network_mode != _NETWORK:
             return ""
         settings = self._hall.settings
         size = spec.vcpus(host, settings.machine_cpus), templates.memory_class(spec.machine_memory(host, settings.machine_memory))
@@ -128,23 +129,27 @@ class Spares:
 
     def _make(self, image: str, model: MachinePlan) -> None:
         hall, ident = self._hall, names.new_id()
-        lease = hall.networks.lease(ident, _NETWORK)
-        hall.networks.release(ident)  # its address is leased at its start, its link is named after its id
-        folder = hall.paths.container(ident)
-        os.makedirs(folder, mode=0o711)
-        plan = replace(
-            model,
-            id=ident,
-            scratch=Disk(str(folder / os.path.basename(model.scratch.path))),
-            interface=None,
-            tap=lease.link,
-            bridge=lease.bridge,
-            files={},
-            cgroup=f"/{hall.paths.scope}/{ident}",
-            warnings=[],
-        )
-        where = write_plan(hall, KeeperPlan(ident, LogPlan(""), machine=plan, spare=True))
-        sock = hall.spawner.keeper(ident, where, 0, "host")
+        with contextlib.ExitStack() as undo:
+            undo.callback(hall.networks.release, ident)
+            lease = hall.networks.lease(ident, _NETWORK)
+            folder = hall.paths.container(ident)
+            undo.callback(trees.delete, str(folder))
+            os.makedirs(folder, mode=0o711)
+            plan = replace(
+                model,
+                id=ident,
+                scratch=Disk(str(folder / os.path.basename(model.scratch.path))),
+                interface=None,
+                tap=lease.link,
+                bridge=lease.bridge,
+                files={},
+                cgroup=f"/{hall.paths.scope}/{ident}",
+                warnings=[],
+            )
+            undo.callback(ending.remove_keeper_folder, hall, ident)
+            where = write_plan(hall, KeeperPlan(ident, LogPlan(""), machine=plan, spare=True))
+            sock = hall.spawner.keeper(ident, where, 0, "host")
+            undo.pop_all()
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         spare = self._waiting = Spare(image, plan, sock, loop.call_later(_KEPT, self._drop))
@@ -182,7 +187,8 @@ class Spares:
         await asyncio.to_thread(ending.kill_left, self._hall.paths.scope, spare.plan.id)
         live = self._hall.workloads.by_id(spare.plan.id)
         if live is not None and live.record.status.is_up:
-            return  # the workload that had claimed it has started from its template meanwhile
+            return  # the workload that had claimed it is started from its template
+        self._hall.networks.release(spare.plan.id)
         ending.remove_keeper_folder(self._hall, spare.plan.id)
         if live is None:
             trash = trees.discard(str(self._hall.paths.container(spare.plan.id)))

@@ -42,7 +42,7 @@ async def create(
     wanted = binds.wanted(config, host)
     mounts = [_mount_record(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
-    claimed = hall.spares.claim(image.id, host, has_mounts=bool(wanted)) if wall is Wall.VM else ""
+    claimed = hall.spares.claim(image.id, config, host, networking, has_mounts=bool(wanted)) if wall is Wall.VM else ""
     identity = claimed or names.new_id()
     path, *args = merge.arguments(config)
     record = Workload(
