@@ -25,8 +25,8 @@ def document(figures: list[Figure], about: dict[str, Any]) -> dict[str, Any]:
     return {
         "about": about,
         "figures": [
-            {"name": f.name, "value": f.value, "limit": None if math.isinf(f.limit) else f.limit, "unit": f.unit, "rule": f.rule, "reached": f.reached,
-             "medians": f.medians, "samples": f.samples}
+            {"name": f.name, "value": f.value, "limit": None if math.isinf(f.limit) else f.limit, "unit": f.unit, "rule": f.rule,
+             "reached": f.reached, "medians": f.medians, "samples": f.samples}
             for f in figures
         ],
     }  # fmt: skip
