@@ -1,8 +1,10 @@
 """What the agent does before the template is saved: file systems, modules, devices. Everything that all clones have in common.
 
     /proc /sys /dev      proc, sys with cgroup2, dev with pts, shm and mqueue: here, and as detached copies for the clone's root
-    /disk/scratch        the scratch disk, pristine, mounted
+    /disk/lower          an empty image's disk; a clone has a real one in its place (see `bothy.machines.rootdisk`)
     /disk/own            a tmpfs, the layer between the image and the scratch disk
+    /disk/scratch        the scratch disk, pristine
+    /disk/root           the overlay of the three; its folder `image` will be the root
 
 Costs nothing in a clone, so as much as possible is done here.
 """
@@ -10,6 +12,9 @@ Costs nothing in a clone, so as much as possible is done here.
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
+import mmap
 import os
 import socket
 import time
@@ -17,6 +22,7 @@ from dataclasses import dataclass
 
 from bothy.linux import links, mounts, netlink
 from bothy.linux import syscalls as sc
+from bothy.machines import rootdisk
 
 PORT = "bothy"
 SCRATCH = "/disk/scratch"
@@ -24,16 +30,21 @@ UPPER, WORK = f"{SCRATCH}/upper", f"{SCRATCH}/work"
 LOWER = "/disk/lower"
 ROOT = "/disk/root"
 OWN = "/disk/own"
+IMAGE = rootdisk.FOLDER
 PROGRAMS = "/sys/fs/cgroup/programs"  # the cgroup of all programs, if they are limited
 FOLDERS = ("etc", "proc", "sys", "dev")
 FILES = ("hosts", "hostname", "resolv.conf", "machine-id")
 HOST = "/host"
 SCRATCH_OPTIONS = "noinit_itable,discard"
 _SETTLE = 1.2  # seconds; the carrier of a card is looked at once a second
+_BLKFLSBUF = 0x1261  # linux/fs.h
+_LOOKED_AT = 1 << 20  # bytes; an empty disk has one block
 _FINIT_MODULE = 313
 _NOSUID_NODEV_NOEXEC = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,13 @@ def prepare() -> Kit:
     for folder in (SCRATCH, LOWER, ROOT):
         os.makedirs(folder)
     sc.mount(scratch_device(), SCRATCH, "ext4", 0, SCRATCH_OPTIONS)
-    for folder in (UPPER, WORK):
+    for folder in (UPPER, WORK, f"{UPPER}/{IMAGE}"):
         os.mkdir(folder)
     _make_own_layer()
     for device in (root_device(), scratch_device()):
         _simplify(os.path.basename(device))
+    sc.mount(root_device(), LOWER, "erofs", sc.MS_RDONLY)
+    sc.mount("overlay", ROOT, "overlay", 0, f"lowerdir={OWN}:{LOWER},upperdir={UPPER},workdir={WORK}")
     proc, sys, dev = (mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev"))
     return Kit(proc, sys, dev, _netlink())
 
@@ -74,10 +87,10 @@ def _make_own_layer() -> None:
     """A layer for files that the engine gives every machine, and for the places of mounts that an image may lack."""
     os.mkdir(OWN)
     sc.mount("own", OWN, "tmpfs", 0, "mode=755")
-    for folder in FOLDERS:
-        os.mkdir(f"{OWN}/{folder}", 0o755)
+    for folder in ("", *FOLDERS):
+        os.mkdir(f"{OWN}/{IMAGE}/{folder}", 0o755)
     for name in FILES:
-        _write(f"{OWN}/etc/{name}", "")
+        _write(f"{OWN}/{IMAGE}/etc/{name}", "")
 
 
 def _simplify(disk: str) -> None:
@@ -128,7 +141,22 @@ def empty() -> None:
                 os.unlink(f"{folder}/{name}")
     os.sync()
     _write("/proc/sys/vm/drop_caches", "3")
+    _forget(root_device())
     _write("/proc/sys/vm/compact_memory", "1")
+
+
+def _forget(device: str) -> None:
+    """Have nothing of the disk in memory: in a clone it is another one. Raises OSError if the kernel keeps a piece of it."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _BLKFLSBUF, 0)
+        address = _libc.mmap(None, _LOOKED_AT, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        resident = ctypes.create_string_buffer(_LOOKED_AT // mmap.PAGESIZE)
+        if _libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(_LOOKED_AT), resident) or any(resident.raw):
+            raise OSError(errno.EBUSY, "the kernel keeps pages of the image's disk", device)
+        _libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(_LOOKED_AT))
+    finally:
+        os.close(fd)
 
 
 def settle() -> None:

@@ -26,7 +26,6 @@ from bothy.linux import syscalls as sc
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 _SHARES = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap"
 _NIC = "/sys/class/net/eth0/device"
-_LAYERS = f"lowerdir={early.OWN}:{early.LOWER},upperdir={early.UPPER},workdir={early.WORK}"
 
 
 def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
@@ -40,9 +39,9 @@ def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
         ("random", lambda: add_entropy(bytes.fromhex(plan["entropy"]))),
         ("hostname", lambda: socket.sethostname(plan["hostname"])),
         ("network", lambda: set_network(kit.netlink, plan["network"], ipv6=plan["ipv6"])),
-        ("disk", lambda: mount_disks(fresh=plan["fresh"])),
+        ("disk", lambda: mount_disks(fresh=plan["fresh"], mounted=plan["mounted"])),
         ("files", lambda: write_files(plan["files"], fresh=plan["fresh"])),
-        ("root", make_root),
+        ("root", lambda: make_root(prepared=plan["fresh"] and plan["mounted"])),
         ("mount", lambda: attach(kit)),
         ("mount", lambda: mount_tmpfs(plan["mounts"])),
         ("share", lambda: mount_shares(plan["shares"])),
@@ -70,17 +69,9 @@ def rehearse(plan: dict[str, Any], kit: early.Kit) -> None:
     socket.sethostname(socket.gethostname())
     for requests in plan["network"]:
         set_network(kit.netlink, requests, ipv6=False)
-    mount_disks(fresh=True)
-    try:
-        sc.mount("overlay", early.ROOT, "overlay", 0, _LAYERS)
-        try:
-            os.lstat(f"{early.ROOT}/etc")
-            for folder in early.FOLDERS:
-                _resemble(f"{early.OWN}/{folder}", f"{early.LOWER}/{folder}")
-        finally:
-            sc.umount2(early.ROOT)
-    finally:
-        sc.umount2(early.LOWER)
+    if plan["mounted"]:
+        os.lstat(f"{early.ROOT}/{early.IMAGE}/etc")
+        _resemble_image(fresh=True)
 
 
 def set_clock(nanoseconds: int) -> None:
@@ -119,20 +110,39 @@ def set_network(netlink: socket.socket, requests: str, *, ipv6: bool) -> None:
             raise OSError(-number, os.strerror(-number))
 
 
-def mount_disks(*, fresh: bool) -> None:
-    """The image's disk. A scratch disk that is not pristine is mounted anew."""
+def mount_disks(*, fresh: bool, mounted: bool) -> None:
+    """Both disks are mounted already, as a rule; not so a scratch disk that was used, and an image's disk of another layout."""
+    if fresh and mounted:
+        return
+    sc.umount2(early.ROOT)
     if not fresh:
         sc.umount2(early.SCRATCH)
         sc.mount(early.scratch_device(), early.SCRATCH, "ext4", 0, early.SCRATCH_OPTIONS)
-    sc.mount(early.root_device(), early.LOWER, "erofs", sc.MS_RDONLY)
+    if not mounted:
+        sc.umount2(early.LOWER)
+        sc.mount(early.root_device(), early.LOWER, "erofs", sc.MS_RDONLY)
 
 
-def make_root() -> None:
+def lower() -> str:
+    """Where the image's tree is on its disk."""
+    place = f"{early.LOWER}/{early.IMAGE}"
+    return place if os.path.isdir(place) else early.LOWER
+
+
+def make_root(*, prepared: bool) -> None:
     """The overlay of image, own files and scratch disk becomes the root."""
-    sc.mount("overlay", early.ROOT, "overlay", 0, _LAYERS)
-    # Moved over the old root rather than chroot'ed into: so programs can make user namespaces and pivot_root of their own.
-    os.chdir(early.ROOT)
-    sc.mount(".", "/", None, sc.MS_MOVE)
+    place = f"{early.ROOT}/{early.IMAGE}"
+    if not prepared:
+        place = early.ROOT
+        upper = f"upperdir={early.UPPER}/{early.IMAGE},workdir={early.WORK}"
+        sc.mount("overlay", place, "overlay", 0, f"lowerdir={early.OWN}/{early.IMAGE}:{lower()},{upper}")
+    # Put over the old root rather than chroot'ed into: so programs can make user namespaces and pivot_root of their own.
+    tree = mounts.clone_tree(sc.AT_FDCWD, place)
+    slash = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    sc.move_mount(tree, slash)
+    os.close(slash)
+    os.fchdir(tree)
+    os.close(tree)
     os.chroot(".")
     os.chdir("/")
 
@@ -154,13 +164,12 @@ def write_files(files: dict[str, str], *, fresh: bool) -> None:
     """
     for name in early.FILES:
         if name not in files:
-            os.unlink(f"{early.OWN}/etc/{name}")
+            os.unlink(f"{early.OWN}/{early.IMAGE}/etc/{name}")
     for name, text in files.items():
-        _write(f"{early.OWN}/etc/{name}", text, os.O_CREAT)
+        _write(f"{early.OWN}/{early.IMAGE}/etc/{name}", text, os.O_CREAT)
         if not fresh:
-            _remove(f"{early.UPPER}/etc/{name}")
-    for folder in early.FOLDERS:
-        _resemble(f"{early.OWN}/{folder}", f"{early.LOWER}/{folder}")
+            _remove(f"{early.UPPER}/{early.IMAGE}/etc/{name}")
+    _resemble_image(fresh=fresh)
 
 
 def _remove(path: str) -> None:
@@ -169,6 +178,15 @@ def _remove(path: str) -> None:
     except OSError as exc:
         if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             raise
+
+
+def _resemble_image(*, fresh: bool) -> None:
+    """Folders of ours look like those of the image that they are merged with."""
+    image = lower()
+    if fresh:
+        _resemble(f"{early.UPPER}/{early.IMAGE}", image)
+    for folder in early.FOLDERS:
+        _resemble(f"{early.OWN}/{early.IMAGE}/{folder}", f"{image}/{folder}")
 
 
 def _resemble(folder: str, model: str) -> None:

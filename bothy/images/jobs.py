@@ -131,11 +131,16 @@ def disk(job: dict[str, Any], say: Callable[..., None]) -> NoReturn:
     os.chdir(job["store"])
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    # The tree is the only entry, `image`, of a root that is the same on every disk: machines count on it (bothy.machines.rootdisk).
     root = job["mountpoint"]
+    syscalls.mount("disk", root, "tmpfs", 0, "mode=755,size=64k")
+    image = f"{root}/image"
+    os.mkdir(image, 0o755)
+    os.utime(root, (1, 1))
     if len(lowers) == 1:
-        syscalls.mount(lowers[0], root, None, syscalls.MS_BIND)
-    else:
+        syscalls.mount(lowers[0], image, None, syscalls.MS_BIND)
+    elif lowers:
         # relative names: with many layers the option string would not fit the page that mount(2) takes
-        syscalls.mount("overlay", root, "overlay", syscalls.MS_RDONLY, "lowerdir=" + ":".join(lowers))
+        syscalls.mount("overlay", image, "overlay", syscalls.MS_RDONLY, "lowerdir=" + ":".join(lowers))
     os.dup2(2, 1)
     os.execvp(job["argv"][0], job["argv"])

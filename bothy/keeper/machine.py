@@ -152,8 +152,8 @@ class MachineWorkload:
         What boot will do is gone through once before: under emulation it is code that runs for the first time that costs.
         Raises StageError; `close` is still to be called.
         """
-        self._launch()
-        self._ask({"op": "rehearse", **launch.rehearsal(self._plan)}, lambda _: ready())
+        clone = self._launch()
+        self._ask({"op": "rehearse", **launch.rehearsal(self._plan, clone)}, lambda _: ready())
 
     def assign(self, plan: MachinePlan, *, stdin: bool) -> None:
         """What it will be, for one that has waited. Its hardware is what it was launched with."""

@@ -30,8 +30,6 @@ _CMDLINE = (
 )
 _CMDLINE_EMULATED = "mitigations=off nokaslr"  # nothing speculates in an emulated CPU; what guards against it only costs
 
-NULL_DISK = {"driver": "null-co", "size": 1 << 40, "read-zeroes": True}
-
 
 @dataclass(frozen=True)
 class Hardware:
@@ -69,8 +67,8 @@ class Backing:
     ram: str
     agent: int
     monitor: int
-    root: Mapping[str, Any] = field(default_factory=lambda: NULL_DISK)
-    scratch: Mapping[str, Any] = field(default_factory=lambda: NULL_DISK)
+    root: Mapping[str, Any] = field(default_factory=dict)
+    scratch: Mapping[str, Any] = field(default_factory=dict)
     tap: int = -1
     exports: str = "/"
     console: str = ""

@@ -26,7 +26,7 @@ from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
 from bothy.linux import channel, links, netlink, syscalls
 from bothy.linux.links import Interface, Route
-from bothy.machines import command, disks, guard, jail, qmp, saved, wire
+from bothy.machines import command, disks, guard, jail, qmp, rootdisk, saved, wire
 from bothy.machines.command import Backing
 from bothy.machines.guard import Guard
 from bothy.machines.model import Disk, MachinePlan
@@ -57,8 +57,9 @@ class Ends(NamedTuple):
 class Clone:
     """A running QEMU, a child of the caller. The sockets and `words` (what it says on stderr) are the caller's, non-blocking.
 
-    `fresh`: its scratch disk was made now. `nic`: the guest's number of its network card. `tap`: the kernel takes some 30 ms to
-    take a tap down, with the last of its descriptors; so that this is not the one of a QEMU that is waited for, we have one too.
+    `fresh`: its scratch disk was made now. `mounted`: its guest has the image's disk mounted (see `rootdisk`). `nic`: the guest's
+    number of its network card. `tap`: the kernel takes some 30 ms to take a tap down, with the last of its descriptors; so that
+    this is not the one of a QEMU that is waited for, we have one too.
     """
 
     pid: int
@@ -67,6 +68,7 @@ class Clone:
     words: int
     guard: Guard
     fresh: bool
+    mounted: bool
     nic: int
     tap: int
 
@@ -97,6 +99,7 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
             (agent, monitor, words), ends = _connect(plan, mine, its)
             ram = os.open(f"{plan.template}/ram", os.O_RDONLY | os.O_CLOEXEC)
             mine.callback(os.close, ram)
+            mounted = bool(template.disk) and rootdisk.fingerprint(ends.root) == template.disk
             tap = os.dup(ends.tap)
             mine.callback(os.close, tap)
             pid, listener = _spawn(plan, template, folder, ends, enter)
@@ -104,7 +107,7 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
         mine.pop_all()
-    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, template.nic, tap)
+    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, mounted, template.nic, tap)
 
 
 Mine = tuple[socket.socket, socket.socket, int]
@@ -151,6 +154,7 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
         "network": _network(plan.interface, clone.nic).hex() if plan.interface else "",
         "ipv6": plan.interface is not None and any(":" in address for address in plan.interface.addresses),
         "fresh": clone.fresh,
+        "mounted": clone.mounted,
         "readonly": spec.root.readonly,
         "files": {"machine-id": f"{plan.id[:32]:0>32}\n"} | {os.path.basename(path): text for path, text in plan.files.items()},
         "mounts": [PLAIN.to_data(mount) for mount in spec.mounts if mount.type == "tmpfs" and not _is_there(mount)],
@@ -162,16 +166,16 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
     }
 
 
-def rehearsal(plan: MachinePlan) -> dict[str, Any]:
+def rehearsal(plan: MachinePlan, clone: Clone) -> dict[str, Any]:
     """What the agent of a machine that waits goes through once: as `boot_message`, with a program that only exits."""
-    index = saved.read(plan.template).nic
     trial = Interface("eth0", "02:00:00:00:00:01", ["169.254.99.1/30"], [Route("default", "169.254.99.2")])
-    undo = netlink.address_request(netlink.RTM_DELADDR, index, trial.addresses[0])
+    undo = netlink.address_request(netlink.RTM_DELADDR, clone.nic, trial.addresses[0])
     process = replace(plan.spec.process, args=[wire.REHEARSAL], cwd="/", user=User(), terminal=False, console_size=None)
     return {
         "time": time.time_ns(),
+        "mounted": clone.mounted,
         "entropy": (_POOL_INFO.pack(0, SEED) + os.urandom(SEED)).hex(),
-        "network": [_network(trial, index).hex(), _messages([undo]).hex()] if plan.tap else [],
+        "network": [_network(trial, clone.nic).hex(), _messages([undo]).hex()] if plan.tap else [],
         **order(process, stdin=False),
     }
 

@@ -17,7 +17,10 @@ CAPABILITY = {"capability": "x-ignore-shared", "state": True}
 
 @dataclass(frozen=True)
 class Template:
-    """What is in template.json: all that a clone must have in common with its template. `nic`: the guest's number of its card."""
+    """What is in template.json: all that a clone must have in common with its template. `nic`: the guest's number of its card.
+
+    `disk`: the fingerprint of image disks that it need not mount (see `bothy.machines.rootdisk`).
+    """
 
     key: str
     hardware: Hardware
@@ -25,6 +28,7 @@ class Template:
     created: float
     kernel_version: str = ""
     nic: int = 2
+    disk: str = ""
 
 
 def read(folder: str | Path) -> Template:

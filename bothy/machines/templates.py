@@ -32,7 +32,7 @@ from typing import Any
 from bothy.errors import Broken, Conflict, NotFound, Unavailable
 from bothy.jsonable import PLAIN
 from bothy.linux import links
-from bothy.machines import accelerator, bootfiles, command, mkfs, qmp, saved, wire
+from bothy.machines import accelerator, bootfiles, command, mkfs, qmp, rootdisk, saved, wire
 from bothy.machines.accelerator import Accelerator
 from bothy.machines.bootfiles import BootFiles
 from bothy.machines.command import Backing, Hardware
@@ -44,7 +44,7 @@ KERNEL_SHARE = 64 * MIB
 QEMU = "qemu-system-x86_64"
 _CLASSES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _BOOT_LIMIT = {"tcg": 90.0, "kvm": 15.0}  # seconds; under emulation it is some four on an idle host, in KVM less than one
-_FORMAT = 1  # raised when clones of older templates would not understand their keeper
+_FORMAT = 2  # raised when clones of older templates would not understand their keeper
 
 Progress = Callable[[str], None]
 
@@ -200,8 +200,12 @@ class Templates:
             size = f"{hardware.vcpus} vCPU, {hardware.memory - KERNEL_SHARE // MIB} MiB, {hardware.accelerator}"
             progress(f"making a machine template ({size}); this is done once")
             mkfs.make_pristine(str(unfinished / "scratch"))
+            mkfs.make_empty_image(str(unfinished / "image"))
             ready = _boot_and_save(template, unfinished, progress)
-            template = replace(template, nic=int(ready.get("nic", template.nic)))
+            with (unfinished / "image").open("rb") as image:
+                fingerprint = rootdisk.fingerprint(image.fileno())
+            (unfinished / "image").unlink()
+            template = replace(template, nic=int(ready.get("nic", template.nic)), disk=fingerprint)
             (unfinished / saved.DESCRIPTION).write_text(PLAIN.dumps(template))
             os.rename(unfinished, folder)
 
@@ -237,9 +241,16 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict
     console = folder / "console"
     (folder / "exports").mkdir()
     backing = Backing(
-        ram=str(folder / "ram"), agent=its_agent.fileno(), monitor=its_monitor.fileno(), tap=tap, exports=str(folder / "exports"),
-        scratch=command.disk(str(folder / "scratch")), console=str(console), shared=True,
-    )  # fmt: skip
+        ram=str(folder / "ram"),
+        agent=its_agent.fileno(),
+        monitor=its_monitor.fileno(),
+        root=command.disk(str(folder / "image"), readonly=True),
+        scratch=command.disk(str(folder / "scratch")),
+        tap=tap,
+        exports=str(folder / "exports"),
+        console=str(console),
+        shared=True,
+    )
     arguments = command.argv(template.hardware, backing, template.qemu)
     # setpriv: QEMU goes with us, whatever becomes of us, and no code of ours runs between fork and exec in a process with threads.
     process = subprocess.Popen(

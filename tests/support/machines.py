@@ -17,6 +17,7 @@ from bothy.keeper.loop import Loop
 from bothy.keeper.machine import MachineWorkload
 from bothy.keeper.model import ExecPlan
 from bothy.linux.links import Interface, Route
+from bothy.machines import rootdisk
 from bothy.machines.model import Disk, MachinePlan
 from bothy.oci.runtime import Process, Root, Spec
 
@@ -28,7 +29,9 @@ APPLETS = ("sh", "cat", "true", "echo", "sleep", "ls", "mount", "hostname", "dat
 
 def make_disk(folder: Path) -> Path:
     """An EROFS image with busybox in it, and a user of its own."""
-    root = folder / "image"
+    staging = folder / "staging"
+    staging.mkdir()
+    root = Path(rootdisk.arrange(str(staging)))
     for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "root"):
         (root / name).mkdir(parents=True)
     (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
@@ -39,7 +42,8 @@ def make_disk(folder: Path) -> Path:
     (root / "etc/hosts").symlink_to("/nowhere/hosts")
     (root / "tmp").chmod(0o1777)
     disk = folder / "image.erofs"
-    subprocess.run(["mkfs.erofs", "--quiet", disk, root], check=True, capture_output=True)
+    os.utime(staging, (rootdisk.TIME, rootdisk.TIME))
+    subprocess.run(["mkfs.erofs", "--quiet", disk, staging], check=True, capture_output=True)
     return disk
 
 

@@ -73,7 +73,7 @@ def test_a_machine_disk_has_what_the_image_has(store, tars, tmp_path):
     disk = store.machine_disk(image, said.append)
     assert store.machine_disk(image, said.append) == disk
     assert len(said) == 1
-    script = 'mount -t erofs "$1" "$2"; cd "$2"; stat -c "%n %a %u %Y %h %F" *; "$3" -c "$4"; cat new'
+    script = 'mount -t erofs "$1" "$2"; cd "$2/image"; stat -c "%n %a %u %Y %h %F" *; "$3" -c "$4"; cat new'
     show = "import os; print(os.getxattr('cap', 'user.colour').decode())"
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,26 @@ def test_shares_of_folders_and_files(machines: Machines, tmp_path: Path) -> None
     assert done.text == "of the host\nof the host\nrefused\nrefused\nd\nnew\n"
     assert (data / "new").read_text() == "new\n"
     assert not (data / "file").exists()
+
+
+def test_a_disk_of_another_layout_is_mounted_anew(machines: Machines, tmp_path: Path) -> None:
+    for name in ("plain", "nested/image"):
+        root = tmp_path / name
+        (root / "bin").mkdir(parents=True)
+        (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+        (root / "bin/busybox").chmod(0o755)
+        (root / "mark").write_text(name)
+        root.chmod(0o750)
+        disk = tmp_path / f"{root.name}.erofs"
+        subprocess.run(["mkfs.erofs", "--quiet", disk, tmp_path / name.partition("/")[0]], check=True, capture_output=True)
+        plan = machines.plan(
+            "/bin/busybox", "sh", "-c", "cat /mark /etc/hosts; stat -c %a /; echo kept > /new; busybox mount | head -1"
+        )
+        plan = replace(plan, root=replace(plan.root, path=str(disk)))
+        done = machines.machine(plan).run()
+        assert done.text.startswith(f"{name}127.0.0.1 localhost\n750\noverlay on / type overlay")
+        again = replace(plan, spec=replace(plan.spec, process=replace(plan.spec.process, args=["/bin/busybox", "cat", "/new"])))
+        assert machines.machine(again).run().text == "kept\n"
 
 
 def test_a_share_that_is_not_there(machines: Machines) -> None:

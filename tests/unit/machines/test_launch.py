@@ -30,6 +30,7 @@ def plan(**changes: Any) -> MachinePlan:
 
 class Clone:
     fresh = True
+    mounted = True
     nic = 2
 
 
