@@ -83,8 +83,9 @@ class Keeper:
     async def signal(self, number: int, exec_id: str = "") -> None:
         await self._link.request("signal", {"number": number, **({"exec": exec_id} if exec_id else {})})
 
-    async def kill(self) -> None:
-        await self._link.request("kill")
+    async def kill(self, *, discard: bool = False) -> None:
+        """SIGKILL to all that runs inside. `discard`: it is removed then, nobody will look at its files."""
+        await self._link.request("kill", {"discard": True} if discard else {})
 
     async def resize(self, height: int, width: int, exec_id: str = "") -> None:
         await self._link.request("resize", {"height": height, "width": width, **({"exec": exec_id} if exec_id else {})})

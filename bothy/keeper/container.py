@@ -101,7 +101,7 @@ class ContainerWorkload:
 
         helpers.await_message(self._loop, helpers.fork(work), begun, started)
 
-    def kill(self) -> None:
+    def kill(self, *, discard: bool = False) -> None:
         self._running.kill()
 
     def pause(self, done: wall.Done) -> None:

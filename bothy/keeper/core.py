@@ -88,7 +88,7 @@ class Keeper:
         if self._state is State.OVER:
             return
         if self._state is State.RUNNING:
-            self._wall.kill()
+            self._wall.kill(discard=True)
         self._state = State.OVER
         self._wall.close()
         end = Exit(code=137, started=self._started, finished=exits.now(), oom=bool(self._oom), error=error)
@@ -183,7 +183,7 @@ class Keeper:
 
     def _kill(self, request: Request) -> None:
         self._running()
-        self._wall.kill()
+        self._wall.kill(discard=bool(request.message.get("discard")))
         request.ok()
 
     def _pause(self, request: Request) -> None:

@@ -27,6 +27,7 @@ from bothy.machines.model import MachinePlan
 from bothy.oci.runtime import DeviceRule, Memory, Pids, Resources
 
 START_LIMIT = 60.0  # seconds until the program runs; a quarter of one on an idle host
+KILL_LIMIT = 8.0  # seconds for a guest whose programs are killed to write what they wrote to its disk
 _READ = 256 * 1024
 _CROWDED = 256 * 1024
 _GIVE_BACK = wire.WINDOW // 4
@@ -143,6 +144,7 @@ class MachineWorkload:
         self._ending = ""
         self._lost = False
         self._patience: Timer | None = None
+        self._mercy: Timer | None = None
 
     # The core's requests.
 
@@ -191,10 +193,21 @@ class MachineWorkload:
         message = {"op": "exec", "number": number, **launch.order(plan.process, stdin=plan.stdin)}
         self._run(number, session, started, message)
 
-    def kill(self) -> None:
-        if self._clone is not None:
-            self._ending = self._ending or "killed"
+    def kill(self, *, discard: bool = False) -> None:
+        """What a killed program wrote is in its files, as in a container: the guest kills it, and writes its cache to the disk.
+
+        With `discard`, before the program runs, and for a guest that does not get it done in time, QEMU is killed.
+        """
+        if self._clone is None:
+            return
+        self._ending = self._ending or "killed"
+        main = self._processes.get(_MAIN)
+        if discard or self._plan.ephemeral or main is None or not main.pid:
             _kill(self._clone.pid)
+        elif self._mercy is None:
+            self._mercy = self._loop.later(KILL_LIMIT, lambda: self.kill(discard=True))
+            main.signal(signal.SIGKILL)
+            self._order("cont", lambda _: None)
 
     def pause(self, done: wall.Done) -> None:
         self._order("stop", done)
@@ -220,8 +233,9 @@ class MachineWorkload:
 
     def close(self) -> None:
         clone, self._clone = self._clone, None
-        if self._patience is not None:
-            self._patience.cancel()
+        for timer in (self._patience, self._mercy):
+            if timer is not None:
+                timer.cancel()
         if clone is not None:
             self._end(clone)
         if self._cgroup is not None:
@@ -437,7 +451,7 @@ class MachineWorkload:
     def _break(self, why: str) -> None:
         """Something of ours, or the guest, is not as it should be: end the machine."""
         self.error = self.error or why
-        self.kill()
+        self.kill(discard=True)
 
     def _qemu_ended(self, status: int) -> None:
         """QEMU is gone, whether we wanted it or not."""

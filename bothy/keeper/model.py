@@ -11,7 +11,7 @@ back. A request has `op` and `seq`; the answer has the same `seq` and either `ok
       │ attach {client: Client}                   + client fd ───────▶│  the keeper serves that client itself from here on
       │ exec {plan: ExecPlan, client: Client?}  [+ client fd] ───────▶│  ok {pid}
       │ signal {exec?, number}      resize {exec?, height, width}     │  `exec` is the id of an exec; without it the main program
-      │ kill {}   pause {}   resume {}   update {resources}           │  kill: SIGKILL to everything that runs inside
+      │ kill {discard?}   pause {}   resume {}   update {resources}   │  kill: SIGKILL to everything that runs inside
       │ top {args}                  stats {}                          │  ok {titles, processes}; ok {cpu_stats, …}
       │ status {}                                                     │  ok {pid, started, paused, oom, execs: [{exec, pid}],
       │                                                               │  ended: [{exec, code}]}; pid 0: not started yet; ended:

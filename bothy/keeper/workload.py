@@ -92,8 +92,8 @@ class Workload(Protocol):
     def exec(self, plan: ExecPlan, session: Session, started: Started) -> None:
         """Run one more program. A failure leaves nothing."""
 
-    def kill(self) -> None:
-        """SIGKILL everything that runs inside; `exited` follows as usual."""
+    def kill(self, *, discard: bool = False) -> None:
+        """SIGKILL everything that runs inside; `exited` follows as usual. `discard`: what it wrote is of no use to anybody."""
 
     def pause(self, done: Done) -> None: ...
 

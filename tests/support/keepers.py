@@ -43,7 +43,7 @@ class LocalWorkload:
     def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
         started(self._run(session, plan.process, stdin=plan.stdin))
 
-    def kill(self) -> None:
+    def kill(self, *, discard: bool = False) -> None:
         for pid in self._pids:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -109,7 +109,7 @@ async def end(hall: Hall, live: Live) -> None:
     keeper, ended = await _running(live)
     if keeper is not None and ended is not None:
         live.stopping = True
-        await _kill(hall, live, keeper, ended)
+        await _kill(hall, live, keeper, ended, discard=True)
 
 
 async def _running(live: Live) -> tuple[Keeper | None, asyncio.Future[Exit] | None]:
@@ -144,10 +144,10 @@ async def _tell(keeper: Keeper, number: int) -> None:
         pass
 
 
-async def _kill(hall: Hall, live: Live, keeper: Keeper, ended: asyncio.Future[Exit]) -> None:
+async def _kill(hall: Hall, live: Live, keeper: Keeper, ended: asyncio.Future[Exit], *, discard: bool = False) -> None:
     hall.tell(live.record, "kill", signal=str(int(signals.SIGKILL)))
     try:
-        await keeper.kill()
+        await keeper.kill(discard=discard)
     except (Unavailable, Broken):
         pass
     if not await _ends(ended, _KILL_SECONDS):
