@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bothy.cli.context import Context, each, filters_query, out, path_part
-from bothy.cli.errors import Failure, UsageError, start_code, tell
+from bothy.cli.errors import Failure, UsageError, note, start_code, tell
 from bothy.cli.flags import Command, Values
 from bothy.errors import BothyError
 
@@ -88,7 +88,7 @@ def wait(context: Context, flags: Values) -> int:
     def show(name: str) -> None:
         answer = context.post(f"/containers/{path_part(name)}/wait")
         if message := (answer.get("Error") or {}).get("Message"):
-            raise Failure(str(message))
+            note(f"{name}: {message}")
         out(str(answer["StatusCode"]))
         sys.stdout.flush()
 
