@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,21 @@ def settled(engine: TestEngine) -> Iterator[TestEngine]:
     yield engine
     _remove_left_workloads(engine)
     assert_settled(engine, before)
+
+
+@pytest.fixture
+def another(settled: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., TestEngine]]:
+    """Makes further engines; each is ended and removed at the end."""
+    made: list[TestEngine] = []
+
+    def make(root: Path | None = None, extra: dict[str, str] | None = None) -> TestEngine:
+        run = Path(tempfile.mkdtemp(prefix="bothy-test-", dir="/run"))
+        made.append(TestEngine(root or tmp_path_factory.mktemp("root"), run, extra))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.shutdown()
 
 
 def _remove_left_workloads(engine: TestEngine) -> None:

@@ -6,29 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.engine import BOTHY, TestEngine, await_, parallel
 from tests.support.settle import reap
-
-
-@pytest.fixture
-def another(settled: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., TestEngine]]:
-    """Makes further engines; each is ended and removed at the end."""
-    made: list[TestEngine] = []
-
-    def make(root: Path | None = None, extra: dict[str, str] | None = None) -> TestEngine:
-        run = Path(tempfile.mkdtemp(prefix="bothy-test-", dir="/run"))
-        made.append(TestEngine(root or tmp_path_factory.mktemp("root"), run, extra))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.shutdown()
 
 
 def test_info_version_df(settled: TestEngine) -> None:
