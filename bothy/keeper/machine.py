@@ -19,6 +19,7 @@ from typing import Any
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.errors import StageError
 from bothy.keeper import workload as wall
+from bothy.keeper.guest_process import GuestProcess
 from bothy.keeper.loop import IN, OUT, Loop, Timer
 from bothy.keeper.model import ExecPlan
 from bothy.machines import launch, qmp, wire
@@ -30,7 +31,6 @@ START_LIMIT = 60.0  # seconds until the program runs; a quarter of one on an idl
 KILL_LIMIT = 8.0  # seconds for a guest whose programs are killed to write what they wrote to its disk
 _READ = 256 * 1024
 _CROWDED = 256 * 1024
-_GIVE_BACK = wire.WINDOW // 4
 _LAST_WORDS = 4096
 _MAIN = 0
 _OVERHEAD = 512 << 20  # QEMU itself, and the translated code of an emulated guest
@@ -39,85 +39,6 @@ _DEVICES = ((1, 3), (1, 9), (10, 232))  # null, urandom, kvm
 _KILLED = 137
 
 Reply = Callable[[dict[str, Any] | BaseException], None]
-
-
-class GuestProcess:
-    """One program of the guest, as the core sees it."""
-
-    def __init__(self, machine: MachineWorkload, number: int, session: wall.Session) -> None:
-        self.pid = 0
-        self.warnings: tuple[str, ...] = ()
-        self.session = session
-        self.number = number
-        self.over = False
-        self._machine = machine
-        self._held = False
-        self._input_credit = wire.WINDOW
-        self._input_refused = False
-        self._room = {wire.STDOUT: wire.WINDOW, wire.STDERR: wire.WINDOW}
-
-    def write(self, data: bytes) -> int:
-        if self.over:
-            return len(data)
-        total = 0
-        while total < len(data) and self._input_credit and not self._machine.crowded:
-            piece = data[total : total + min(self._input_credit, wire.CHUNK)]
-            self._machine.send(wire.encode(wire.DATA, wire.stream_of(self.number, wire.STDIN), piece))
-            self._input_credit -= len(piece)
-            total += len(piece)
-        self._input_refused = total < len(data)
-        return total
-
-    def close_input(self) -> None:
-        if not self.over:
-            self._machine.send(wire.encode(wire.END, wire.stream_of(self.number, wire.STDIN)))
-
-    def hold(self, *, held: bool) -> None:
-        self._held = held
-        if not held and not self.over:
-            for which in self._room:
-                self._give_back(which, 1)
-
-    def resize(self, height: int, width: int) -> None:
-        if not self.over:
-            self._machine.say("resize", process=self.number, height=height, width=width)
-
-    def signal(self, number: int) -> None:
-        if self.over:
-            raise ProcessLookupError("the program has ended")
-        self._machine.say("signal", process=self.number, number=int(number))
-
-    # What the guest says.
-
-    def fed(self, which: int, data: bytes) -> None:
-        """Output. Raises WireError if it is more than there was room for."""
-        if len(data) > self._room.get(which, 0):
-            raise wire.WireError("a stream does not keep to its window")
-        self._room[which] -= len(data)
-        self.session.feed(which, data)
-        if not self._held:
-            self._give_back(which, _GIVE_BACK)
-
-    def credited(self, amount: int) -> None:
-        self._input_credit = min(self._input_credit + amount, wire.WINDOW)
-        self.drained()
-
-    def drained(self) -> None:
-        """There may be room for input again."""
-        if self._input_refused and self._input_credit and not self._machine.crowded and not self.over:
-            self._input_refused = False
-            self.session.drained()
-
-    def ended(self, code: int) -> None:
-        if not self.over:
-            self.over = True
-            self.session.exited(code)
-
-    def _give_back(self, which: int, least: int) -> None:
-        amount = wire.WINDOW - self._room[which]
-        if amount >= least:
-            self._room[which] = wire.WINDOW
-            self._machine.send(wire.encode_credit(wire.stream_of(self.number, which), amount))
 
 
 class MachineWorkload:

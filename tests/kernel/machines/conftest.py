@@ -31,16 +31,12 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def machines(template: Path, disk: Path, tmp_path: Path) -> Iterator[Machines]:
     """Machines that settle: no QEMU, tap, mount, descriptor or folder outlives them."""
-    mounts, fds = _mounts(), set(os.listdir("/proc/self/fd"))
+    fds = set(os.listdir("/proc/self/fd"))
     made = Machines(template, disk, tmp_path)
     yield made
     made.close()
     assert qemus() == []
     assert taps() == []
-    assert _mounts() == mounts
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
     assert set(os.listdir("/proc/self/fd")) == fds
     assert list(tmp_path.glob("keeper-*/*")) == []
-
-
-def _mounts() -> str:
-    return Path("/proc/self/mounts").read_text()
