@@ -75,10 +75,15 @@ class Order:
         return Sandbox(self.id_base, *(given.get(letter, -1) for letter in _SANDBOX))
 
 
-def attend(data: bytes, fds: list[int], keeper: channel.Socket) -> None:
-    """Be the helper; returns when there is no more to do. `fds`: the control socket, then the sandbox's; all are taken."""
+def attend(data: bytes, fds: list[int], keeper: channel.Socket, parent: int) -> None:
+    """Be the helper of the keeper that is process `parent`; returns when there is no more to do.
+
+    `fds`: the control socket, then the sandbox's; all are taken.
+    """
     signal.set_wakeup_fd(-1)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # it has died before we could ask to die with it
     order = Order.decode(data)
     control = channel.adopt(fds[0])
     try:
@@ -176,7 +181,12 @@ class Birth:
             "warnings": list(begun.warnings),
             "clients": [PLAIN.to_data(client) for _, client in clients],
         }
-        handover.give(self._keeper, state, [*fds, *self._control.hand_over(), *(("client", fd) for fd, _ in clients)])
+        try:
+            handover.give(self._keeper, state, [*fds, *self._control.hand_over(), *(("client", fd) for fd, _ in clients)])
+        except OSError as exc:
+            # The keeper is dead: nobody would ever be the parent of the program.
+            print(f"bothy-keeper {self._plan.id[:12]}: {exc}", file=sys.stderr, flush=True)
+            container.kill()
         self._loop.stop()
 
     def _client(self, request: Request, data: Any) -> tuple[int, Client]:
@@ -213,6 +223,8 @@ class Birth:
         self._loop.stop()
 
     def _alone(self) -> None:
-        """No daemon wants this any more."""
+        """No daemon wants this any more; a program that runs already goes to the keeper all the same."""
+        if self._running is not None:
+            return
         self._control.leave()
         self._loop.stop()

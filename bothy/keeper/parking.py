@@ -42,11 +42,12 @@ def run(order: bytes, fds: list[int]) -> int:
     set_name(TITLE)
     ours, theirs = channel.narrow_pair()
     wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    keeper = os.getpid()
     helper = os.fork()
     if not helper:
         try:
             ours.close()
-            birth.attend(order, fds, theirs)
+            birth.attend(order, fds, theirs, keeper)
         finally:
             os._exit(0)
     signal.set_wakeup_fd(wake[1], warn_on_full_buffer=False)
