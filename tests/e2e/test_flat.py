@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.engine import TestEngine, parallel
 from tests.support.settle import snapshot
 
@@ -25,6 +27,21 @@ def test_two_hundred_cycles_are_flat(settled: TestEngine) -> None:
     after = snapshot(settled)
     assert after.daemon_fds <= before.daemon_fds + 3
     assert after.spawner_fds <= before.spawner_fds + 40  # the pool may have been short
+    assert len(after.mounts) == len(before.mounts)
+    for name, kilobytes in memory.items():
+        assert resident(settled.pid_of(name)) < kilobytes + 2048, name
+
+
+@pytest.mark.qemu
+def test_cycles_of_machines_are_flat(settled: TestEngine, machines: None) -> None:
+    for _ in range(3):
+        settled("run", "--rm", "--vm", "busybox", "true").ok()
+    before = snapshot(settled)
+    memory = {name: resident(settled.pid_of(name)) for name in ("bothyd", "bothy-spawner")}
+    for _ in range(25):
+        settled("run", "--rm", "--vm", "busybox", "true").ok()
+    after = snapshot(settled)
+    assert after.daemon_fds <= before.daemon_fds + 3
     assert len(after.mounts) == len(before.mounts)
     for name, kilobytes in memory.items():
         assert resident(settled.pid_of(name)) < kilobytes + 2048, name

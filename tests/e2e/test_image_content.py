@@ -256,12 +256,10 @@ def test_bootstrap_with_packages_and_a_name(bothy: Walled) -> None:
         bothy.engine("rmi", "d/more:1").ok()
 
 
-@pytest.mark.parametrize(
-    "words", [("debian:nosuchsuite",), ("fedora",), ("debian:bookworm", "--include", "no-such-package-at-all")]
-)
-def test_bootstrap_of_nonsense(settled: TestEngine, words: tuple[str, ...]) -> None:
-    done = settled("image", "bootstrap", *words, "-t", "d/none", timeout=300)
+@pytest.mark.parametrize("source", ["debian:nosuchsuite", "fedora"])
+def test_bootstrap_of_nonsense(settled: TestEngine, source: str) -> None:
+    done = settled("image", "bootstrap", source, "-t", "d/none")
     assert done.code == 1
     assert "Traceback" not in done.err
-    assert any(word in done.err for word in ("nosuchsuite", "fedora", "no-such-package-at-all"))
+    assert source.split(":")[-1] in done.err
     assert settled("image", "inspect", "d/none").code == 1
