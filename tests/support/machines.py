@@ -126,13 +126,13 @@ class Machine:
         return answers[0]
 
     def until(self, test: Callable[[], bool], limit: float = 60) -> None:
-        """Turn the loop until it is so."""
+        """Turn the loop until it is so; looked at after every event, and at least some times a second."""
         deadline = time.monotonic() + limit
-        timer = self.loop.later(limit, lambda: None)
         while not test():
             assert time.monotonic() < deadline, f"it did not come to that: {self.main}, {self.wall.error}"
+            timer = self.loop.later(0.2, lambda: None)
             self.loop.turn()
-        timer.cancel()
+            timer.cancel()
 
     @property
     def qemu(self) -> int:
