@@ -84,18 +84,10 @@ class ImageStore:
         """The image's file system as a read-only EROFS file, made on first use (seconds). Raises NotFound, Unavailable."""
         return self._disks.ensure(image.id, progress)
 
-    def machine_disk_ready(self, image: Image) -> bool:
-        """Whether `machine_disk` would return at once."""
-        return self._disks.path(image.id).exists()
-
     def history(self, image: Image) -> Steps:
         """The steps in which an image was made, newest first, in the Docker API's words."""
         sizes = {layer.diff_id: layer.size for layer in self._content.database.layers_of(image.id)}
         return describe.history(image, [sizes[diff_id] for diff_id in image.layers])
-
-    def inspect(self, image: Image) -> dict[str, Any]:
-        """An image in the Docker API's words."""
-        return describe.inspect(image, lowers=[str(path) for path in self.layers(image)])
 
     def config(self, image: Image) -> bytes:
         """The image's configuration, byte for byte: its digest is the image's id."""

@@ -74,13 +74,12 @@ class App:
 
 def refuse_version(version: Version) -> str:
     """Why a version is not spoken here, in Docker's words; empty if it is."""
-    low, high = ("{}.{}".format(*v) for v in (replies.MIN_API_VERSION, replies.API_VERSION))
-    asked = "{}.{}".format(*version)
+    asked = replies.dotted(version)
     if version > replies.API_VERSION:
-        return f"client version {asked} is too new. Maximum supported API version is {high}"
+        return f"client version {asked} is too new. Maximum supported API version is {replies.dotted(replies.API_VERSION)}"
     if version < replies.MIN_API_VERSION:
         return (
-            f"client version {asked} is too old. Minimum supported API version is {low}, "
+            f"client version {asked} is too old. Minimum supported API version is {replies.dotted(replies.MIN_API_VERSION)}, "
             "please upgrade your client to a newer version"
         )
     return ""

@@ -41,6 +41,8 @@ class Context:
 
 
 class Call:
+    """One request, its path's parameters, and the API version it speaks."""
+
     __slots__ = ("_query", "context", "params", "request", "version")
 
     def __init__(self, request: BaseRequest, params: Mapping[str, str], version: Version, context: Context) -> None:
@@ -52,10 +54,12 @@ class Call:
 
     @property
     def engine(self) -> Backend:
+        """The use cases."""
         return self.context.engine
 
     @property
     def connection(self) -> ApiConnection:
+        """The client's connection, for what HTTP has no words for."""
         return cast("ApiConnection", self.request.protocol)
 
     # The query
@@ -99,11 +103,7 @@ class Call:
         text = self.text("filters")
         if not text:
             return {}
-        try:
-            data = json.loads(text)
-        except ValueError as exc:
-            raise Invalid(f"parameter 'filters' is not JSON: {exc}") from None
-        return read_filters(data)
+        return read_filters(_parsed(text, "parameter 'filters'"))
 
     # The body
 
@@ -119,10 +119,7 @@ class Call:
         body = await self.body()
         if not body.strip():
             return {}
-        try:
-            data = json.loads(body)
-        except ValueError as exc:
-            raise Invalid(f"the request's body is not JSON: {exc}") from None
+        data = _parsed(body, "the request's body")
         if data is None:
             return {}
         if not isinstance(data, dict):
@@ -132,6 +129,16 @@ class Call:
     async def typed(self, cls: type[T], data: dict[str, Any] | None = None) -> T:
         """The body (or `data`) as a dataclass. Raises Invalid naming the field that does not fit."""
         return read(cls, await self.data() if data is None else data)
+
+
+def _parsed(text: str | bytes, what: str) -> Any:
+    """The value of a JSON text. Raises Invalid naming `what` for one that is none or is nested beyond all measure."""
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise Invalid(f"{what} is not JSON: {exc}") from None
+    except RecursionError:
+        raise Invalid(f"{what} is nested too deeply") from None
 
 
 def read(cls: type[T], data: Mapping[str, Any], path: str = "") -> T:

@@ -48,6 +48,8 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 
 class Gate(enum.Enum):
+    """Where a connection stands between its client and the parser; the drawing is above."""
+
     AWAITING = "awaiting"
     OPEN = "open"
     BODY = "body"
@@ -68,6 +70,8 @@ def request_length(head: bytes) -> int | None:
 
 
 class ApiConnection(RequestHandler):
+    """One client. Until `answered` a request that may be hijacked is the last that the parser sees."""
+
     __slots__ = ("_answered", "_gate", "_hangup", "_held", "_last_body", "_left", "_streaming", "half_closed")
 
     def __init__(self, manager: Server, **kwargs: Any) -> None:
@@ -84,6 +88,7 @@ class ApiConnection(RequestHandler):
     # Bytes on their way in
 
     def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client, let through or held back as the gate stands."""
         if self._gate is Gate.OPEN:
             self._parse(data)
             return
@@ -209,6 +214,7 @@ class ApiConnection(RequestHandler):
             self._streaming.cancel()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """asyncio: the client has gone; an endless answer to it ends."""
         self._unwatch()
         super().connection_lost(exc)
         self.cancel_stream()

@@ -1,4 +1,4 @@
-"""The answers: JSON, nothing, text, lines of JSON for as long as there are any, and a connection that was taken.
+"""The answers: JSON, nothing, text, a stream for as long as there is more, and a connection that was taken.
 
 Every answer has Docker's headers. Endless ones end when the client goes away, or the engine does.
 """
@@ -6,7 +6,6 @@ Every answer has Docker's headers. Endless ones end when the client goes away, o
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web_response import Response, StreamResponse
@@ -22,8 +21,15 @@ if TYPE_CHECKING:
 
 API_VERSION = (1, 47)
 MIN_API_VERSION = (1, 24)
+
+
+def dotted(version: tuple[int, int]) -> str:
+    """An API version as it is written: `1.47`."""
+    return f"{version[0]}.{version[1]}"
+
+
 HEADERS = {
-    "Api-Version": f"{API_VERSION[0]}.{API_VERSION[1]}",
+    "Api-Version": dotted(API_VERSION),
     "Docker-Experimental": "false",
     "Ostype": "linux",
     "Server": f"bothy/{__version__} (linux)",
@@ -102,15 +108,6 @@ class Stream:
         await self.begin()
         await self.response.write_eof()
         return self.response
-
-
-async def lines(call: Call, entries: AsyncIterator[Any], content_type: str = "application/json") -> StreamResponse:
-    """A line of JSON for each entry."""
-    stream = Stream(call, content_type)
-    await stream.begin()
-    async for entry in entries:
-        await stream.line(entry)
-    return await stream.end()
 
 
 class TakenAway(StreamResponse):

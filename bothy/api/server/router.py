@@ -23,6 +23,8 @@ _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 @dataclass(frozen=True)
 class Route:
+    """An endpoint: `pattern` without a version, parameters in braces."""
+
     method: str
     pattern: str
     handler: Handler
@@ -37,6 +39,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 class Router:
+    """All routes, compiled once."""
+
     def __init__(self, routes: Iterable[Route]) -> None:
         self._by_noun: dict[str, list[tuple[re.Pattern[str], str, Handler]]] = {}
         for route in routes:

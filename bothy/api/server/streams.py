@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,13 +26,18 @@ BLOCK = 256 * 1024
 COALESCED = 64 * 1024
 
 
+def status_line(words: str) -> dict[str, Any]:
+    """A line of progress, as Docker's clients print it."""
+    return {"status": words}
+
+
 async def progress(
     call: Call,
     work: Callable[[Callable[[str], None]], Awaitable[T]],
-    line: Callable[[str], dict[str, Any]],
     last: Callable[[T], list[dict[str, Any]]],
+    line: Callable[[str], dict[str, Any]] = status_line,
 ) -> StreamResponse:
-    """Do `work`, which tells its progress to a function (from any thread): `line` shapes what it says, `last` its result."""
+    """Do `work`, which tells its progress to a function (from any thread): `last` shapes its result, `line` what it says."""
     loop = asyncio.get_running_loop()
     said: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -56,6 +61,27 @@ async def progress(
     finally:
         task.cancel()
     return await stream.end()
+
+
+@asynccontextmanager
+async def ahead(entries: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """`entries`, of which the first was asked for when the block begins, and so before the answer's head goes out: what the engine
+    refuses is raised here and still has a status, and what it subscribes to is subscribed to before the client acts on the head."""
+    first = asyncio.ensure_future(anext(entries, None))
+    try:
+        await asyncio.sleep(0)
+        if first.done():
+            first.result()
+        yield _with_first(first, entries)
+    finally:
+        first.cancel()
+
+
+async def _with_first(first: asyncio.Future[T | None], entries: AsyncIterator[T]) -> AsyncIterator[T]:
+    entry = await first
+    while entry is not None:
+        yield entry
+        entry = await anext(entries, None)
 
 
 class Burst:
@@ -88,7 +114,7 @@ class Burst:
 
 
 @contextmanager
-def spool_file(call: Call, suffix: str) -> Iterator[Path]:
+def spool_file(call: Call) -> Iterator[Path]:
     """`archive.tar` (errors name it) in a folder of its own below the engine's root, gone afterwards.
 
     Raises Unavailable where the disk does not take it.
@@ -100,7 +126,7 @@ def spool_file(call: Call, suffix: str) -> Iterator[Path]:
     except OSError as exc:
         raise Unavailable(f"{folder}: {exc.strerror}", errno=exc.errno or 0) from exc
     with own as name:
-        yield Path(name) / f"archive{suffix}"
+        yield Path(name) / "archive.tar"
 
 
 async def spool(call: Call, path: Path) -> int:

@@ -33,6 +33,23 @@ def test_create_types_its_body(at_door):
     at_door(scenario)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "the request's body is not JSON"),
+        (b"[1]", "the request's body: expected an object, got list"),
+        (b"[" * 200_000, "the request's body is nested too deeply"),
+    ],
+)
+def test_bodies_that_are_none(at_door, body, words):
+    async def scenario(door: Door) -> None:
+        status, _, answer = await door.ask("POST", "/containers/create", body)
+        assert status == 400
+        assert json.loads(answer)["message"].startswith(words)
+
+    at_door(scenario)
+
+
 def test_list_reads_its_query(at_door):
     async def scenario(door: Door) -> None:
         door.engine.containers.records[ID] = workload()
@@ -115,6 +132,15 @@ def test_logs_are_framed(at_door):
         assert body == frames.encode(1, b"T1 one\n") + frames.encode(2, b"T2 two\n")
         _, wanted = door.engine.containers.asked[-1]
         assert (wanted["tail"], wanted["since"], wanted["follow"]) == (5, "3", False)
+
+    at_door(scenario)
+
+
+def test_logs_that_the_engine_refuses_have_a_status(at_door):
+    async def scenario(door: Door) -> None:
+        door.engine.containers.records[ID] = workload()
+        status, _, body = await door.ask("GET", f"/containers/{ID}/logs?stdout=1&since=never")
+        assert (status, json.loads(body)["message"]) == (400, "'never' is not a time")
 
     at_door(scenario)
 

@@ -87,7 +87,7 @@ def test_a_summary():
         ports=PORTS,
         args=["1", "a b"],
         mounts=[MountRecord("volume", "/v/_data", "/data", name="v"), MountRecord("tmpfs", "", "/tmp")],
-        config=Config(labels={"a": "b"}, exposed_ports={"80/tcp": {}, "443/tcp": {}}),
+        config=Config(labels={"a": "b"}, exposed_ports={"80": {}, "443/tcp": {}}),
     )
     summary = containers.summary(record, NOW)
     assert summary["Names"] == ["/web"]
@@ -162,6 +162,10 @@ def test_execs():
     data = containers.exec_inspect(ExecSession("e1", ID, request, running=True, pid=9))
     assert (data["ID"], data["Running"], data["ExitCode"], data["Pid"], data["ContainerID"]) == ("e1", True, None, 9, ID)
     assert data["ProcessConfig"] == {"tty": True, "entrypoint": "sh", "arguments": ["-c", "x"], "privileged": False, "user": "me"}
+
+
+def test_an_image_whose_archive_has_a_time_that_is_none():
+    assert images.summary(image(created="yesterday"))["Created"] == 0
 
 
 def test_images():

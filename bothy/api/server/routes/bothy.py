@@ -27,10 +27,6 @@ class Bootstrap:
     include: list[str] = field(default_factory=list)
 
 
-def _status(words: str) -> dict[str, str]:
-    return {"status": words}
-
-
 async def prepare(call: Call) -> StreamResponse:
     """Make what a machine needs before its first start (template, disk), telling how it goes."""
     workload = call.engine.containers.get(call.params["id"])
@@ -38,14 +34,14 @@ async def prepare(call: Call) -> StreamResponse:
     async def work(progress: Progress) -> None:
         await call.engine.containers.prepare(workload.id, progress)
 
-    return await streams.progress(call, work, _status, lambda _: [{"done": True}])
+    return await streams.progress(call, work, lambda _: [{"done": True}])
 
 
 async def bootstrap(call: Call) -> StreamResponse:
     """Make a base image out of the distribution's packages, telling how it goes."""
     asked = await call.typed(Bootstrap)
     if not asked.source:
-        raise Invalid("invalid request: Source: missing", hint="for example debian:bookworm, or busybox")
+        raise Invalid("invalid request: Source: missing", hint="name what to make an image of: debian:bookworm, busybox")
 
     async def work(progress: Progress) -> Image:
         return await call.engine.images.bootstrap(asked.source, asked.name, asked.include, progress)
@@ -53,19 +49,22 @@ async def bootstrap(call: Call) -> StreamResponse:
     def last(image: Image) -> list[dict[str, object]]:
         return [{"id": image.id, "name": asked.name or next(iter(image.repo_tags), "")}]
 
-    return await streams.progress(call, work, _status, last)
+    return await streams.progress(call, work, last)
 
 
 async def templates(call: Call) -> StreamResponse:
+    """What was prepared for machines, with its size and its use."""
     return replies.reply(await call.engine.templates.list())
 
 
 async def remove_template(call: Call) -> StreamResponse:
+    """Forget a template; the next machine of its kind makes it again."""
     await call.engine.templates.remove(call.params["key"])
     return replies.nothing()
 
 
 async def prune_templates(call: Call) -> StreamResponse:
+    """Forget the templates that no machine uses; answers with their keys."""
     return replies.reply({"TemplatesDeleted": await call.engine.templates.prune()})
 
 

@@ -52,7 +52,7 @@ async def logs(call: Call) -> StreamResponse:
     tail = _tail(call.text("tail"))
     workload = call.engine.containers.get(call.params["id"])
     tty, stamps = workload.config.tty, call.flag("timestamps")
-    entries = call.engine.containers.logs(
+    found = call.engine.containers.logs(
         workload.id,
         stdout=stdout,
         stderr=stderr,
@@ -61,18 +61,19 @@ async def logs(call: Call) -> StreamResponse:
         tail=tail,
         follow=call.flag("follow"),
     )
-    stream = replies.Stream(call, hijack.stream_type(call, tty=tty))
-    await stream.begin()
-    burst = streams.Burst(stream)
-    try:
-        async for entry in entries:
-            data = f"{entry.time} ".encode() + entry.data if stamps else entry.data
-            which = frames.STDERR if entry.stream == "stderr" else frames.STDOUT
-            await burst.send(data if tty else frames.encode(which, data))
-        await burst.flush()
-    finally:
-        await burst.close()
-    return await stream.end()
+    async with streams.ahead(found) as entries:
+        stream = replies.Stream(call, hijack.stream_type(call, tty=tty))
+        await stream.begin()
+        burst = streams.Burst(stream)
+        try:
+            async for entry in entries:
+                data = f"{entry.time} ".encode() + entry.data if stamps else entry.data
+                which = frames.STDERR if entry.stream == "stderr" else frames.STDOUT
+                await burst.send(data if tty else frames.encode(which, data))
+            await burst.flush()
+        finally:
+            await burst.close()
+        return await stream.end()
 
 
 def _tail(text: str) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 async def listing(call: Call) -> StreamResponse:
+    """`GET /containers/json`: those that run, or (with `all`, `limit` or a filter that asks for others) all of them."""
     limit = call.integer("limit") or 0
     filters = call.filters()
     everything = call.flag("all") or limit > 0 or any(word in filters for word in ("status", "exited", "before", "since"))
@@ -26,6 +27,7 @@ async def listing(call: Call) -> StreamResponse:
 
 
 async def create(call: Call) -> StreamResponse:
+    """The body is a Config with HostConfig and NetworkingConfig beside its fields."""
     data = await call.data()
     if not data:
         raise Invalid("the request's body is empty", hint="send the container's configuration as JSON")
@@ -44,6 +46,7 @@ def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 async def inspect(call: Call) -> StreamResponse:
+    """`GET /containers/{id}/json`; the sizes with `size`, for they take a walk through the folders."""
     workload = call.engine.containers.get(call.params["id"])
     size = (await call.engine.containers.sizes()).get(workload.id, (0, 0)) if call.flag("size") else None
     execs = call.engine.execs.running(workload.id)
@@ -51,41 +54,49 @@ async def inspect(call: Call) -> StreamResponse:
 
 
 async def start(call: Call) -> StreamResponse:
+    """Answers when the program runs; 304 if it does already."""
     await call.engine.containers.start(call.params["id"])
     return replies.nothing()
 
 
 async def stop(call: Call) -> StreamResponse:
+    """Ask the program to end, make it after `t` seconds (-1: never); answers when it has ended."""
     await call.engine.containers.stop(call.params["id"], call.integer("t"), call.text("signal"))
     return replies.nothing()
 
 
 async def restart(call: Call) -> StreamResponse:
+    """Stop, and start again."""
     await call.engine.containers.restart(call.params["id"], call.integer("t"), call.text("signal"))
     return replies.nothing()
 
 
 async def kill(call: Call) -> StreamResponse:
+    """Send a signal (a name or a number) to the program."""
     await call.engine.containers.kill(call.params["id"], call.text("signal", "KILL") or "KILL")
     return replies.nothing()
 
 
 async def pause(call: Call) -> StreamResponse:
+    """Freeze all processes."""
     await call.engine.containers.pause(call.params["id"])
     return replies.nothing()
 
 
 async def unpause(call: Call) -> StreamResponse:
+    """Let frozen processes go on."""
     await call.engine.containers.unpause(call.params["id"])
     return replies.nothing()
 
 
 async def rename(call: Call) -> StreamResponse:
+    """Give it the name of the parameter `name`."""
     await call.engine.containers.rename(call.params["id"], call.required("name"))
     return replies.nothing()
 
 
 async def resize(call: Call) -> StreamResponse:
+    """Tell its terminal `h` rows and `w` columns."""
     height, width = size_of(call)
     await call.engine.containers.resize(call.params["id"], height, width)
     return replies.nothing(200)
@@ -95,16 +106,20 @@ def size_of(call: Call) -> tuple[int, int]:
     """`h` and `w` of a terminal. Raises Invalid for sizes that a terminal can not have."""
     height, width = call.integer("h"), call.integer("w")
     if height is None or width is None or not (0 <= height <= 65535 and 0 <= width <= 65535):
-        raise Invalid("a terminal's size is h and w, each 0 to 65535")
+        raise Invalid(
+            f"invalid size of a terminal: h={call.text('h')!r}, w={call.text('w')!r}", hint="rows and columns, each 0 to 65535"
+        )
     return height, width
 
 
 async def top(call: Call) -> StreamResponse:
+    """Its processes, as `ps` with `ps_args` lists them."""
     titles, processes = await call.engine.containers.top(call.params["id"], call.text("ps_args", "-ef") or "-ef")
     return replies.reply({"Titles": titles, "Processes": processes})
 
 
 async def remove(call: Call) -> StreamResponse:
+    """With `force` also one that runs, with `v` its anonymous volumes too."""
     if call.flag("link"):
         raise Invalid("links are not supported", hint="use a network: names are found there")
     await call.engine.containers.remove(call.params["id"], force=call.flag("force"), volumes=call.flag("v"))
@@ -112,5 +127,6 @@ async def remove(call: Call) -> StreamResponse:
 
 
 async def prune(call: Call) -> StreamResponse:
+    """Remove those that do not run; answers with their ids and the bytes they took."""
     removed, freed = await call.engine.containers.prune(call.filters())
     return replies.reply({"ContainersDeleted": removed, "SpaceReclaimed": freed})

@@ -26,9 +26,10 @@ class ExecStart:
 
 
 async def create(call: Call) -> StreamResponse:
+    """Remember what is to be run; `start` runs it, once."""
     request = await call.typed(ExecRequest)
     if not request.cmd:
-        raise Invalid("no exec command specified")
+        raise Invalid("no exec command specified", hint="Cmd is the program and its arguments")
     _check_size(request.console_size)
     hijack.detach_keys(request.detach_keys)
     session = await call.engine.execs.create(call.params["id"], request)
@@ -37,7 +38,7 @@ async def create(call: Call) -> StreamResponse:
 
 def _check_size(size: list[int] | None) -> None:
     if size is not None and (len(size) != 2 or not all(0 <= n <= 65535 for n in size)):
-        raise Invalid("ConsoleSize: expected [height, width]")
+        raise Invalid(f"invalid ConsoleSize {size}: expected [height, width], each 0 to 65535")
 
 
 async def start(call: Call) -> StreamResponse:
@@ -49,7 +50,7 @@ async def start(call: Call) -> StreamResponse:
     if session.running:
         raise Conflict(f"exec {session.id} is already running")
     if session.exit_code is not None:
-        raise Conflict(f"exec {session.id} has already run")
+        raise Conflict(f"exec {session.id} has already run", hint="an exec runs once: create another")
     workload = call.engine.containers.get(session.workload)
     if workload.status is not Status.RUNNING:
         state = "paused" if workload.status is Status.PAUSED else "not running"
@@ -78,10 +79,12 @@ async def start(call: Call) -> StreamResponse:
 
 
 async def resize(call: Call) -> StreamResponse:
+    """Tell its terminal `h` rows and `w` columns."""
     height, width = size_of(call)
     await call.engine.execs.resize(call.params["id"], height, width)
     return replies.nothing(200)
 
 
 async def inspect(call: Call) -> StreamResponse:
+    """`GET /exec/{id}/json`: clients read the exit code there."""
     return replies.reply(shape.exec_inspect(call.engine.execs.get(call.params["id"])))

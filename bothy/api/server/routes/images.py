@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bothy.api.server import replies, streams
@@ -20,50 +19,49 @@ INSTEAD = "bothy load -i FILE, bothy import FILE NAME or bothy image bootstrap d
 
 
 async def listing(call: Call) -> StreamResponse:
+    """`GET /images/json`, newest first."""
     return replies.reply([shape.summary(image) for image in await call.engine.images.list(call.filters())])
 
 
 async def inspect(call: Call) -> StreamResponse:
+    """`GET /images/{name}/json`."""
     return replies.reply(shape.inspect(await call.engine.images.get(call.params["name"])))
 
 
 async def history(call: Call) -> StreamResponse:
+    """`GET /images/{name}/history`: the steps in which it was made, newest first."""
     return replies.reply(await call.engine.images.history(call.params["name"]))
 
 
 async def tag(call: Call) -> StreamResponse:
+    """One more name for an image."""
     await call.engine.images.tag(call.params["name"], call.required("repo"), call.text("tag"))
     return replies.nothing(201)
 
 
 async def remove(call: Call) -> StreamResponse:
+    """Take a name away, and the image with its last one; answers with each thing done."""
     name = call.params["name"]
     return replies.reply(await call.engine.images.remove(name, force=call.flag("force"), noprune=call.flag("noprune")))
 
 
 async def prune(call: Call) -> StreamResponse:
+    """Remove the images that no workload uses (those without a name, unless `dangling=false`)."""
     deleted, freed = await call.engine.images.prune(call.filters())
     return replies.reply({"ImagesDeleted": deleted, "SpaceReclaimed": freed})
 
 
 async def load(call: Call) -> StreamResponse:
     """An archive in the body; progress, then the names of what it had."""
-    with streams.spool_file(call, ".tar") as path:
+    with streams.spool_file(call) as path:
         if not await streams.spool(call, path):
             raise Invalid("the request's body is empty", hint="send an image archive")
 
         async def work(progress: Progress) -> list[str]:
-            return await call.engine.images.load(path, _unless(call.flag("quiet"), progress))
+            told = (lambda words: None) if call.flag("quiet") else progress
+            return await call.engine.images.load(path, told)
 
-        return await streams.progress(call, work, _status, lambda names: [{"stream": f"Loaded image: {n}\n"} for n in names])
-
-
-def _unless(quiet: bool, progress: Progress) -> Progress:  # noqa: FBT001
-    return (lambda words: None) if quiet else progress
-
-
-def _status(words: str) -> dict[str, str]:
-    return {"status": words}
+        return await streams.progress(call, work, lambda names: [{"stream": f"Loaded image: {n}\n"} for n in names])
 
 
 async def create(call: Call) -> StreamResponse:
@@ -72,12 +70,12 @@ async def create(call: Call) -> StreamResponse:
     if source != "-":
         what = source or call.text("fromImage")
         if not what:
-            raise Invalid("parameter 'fromImage' or 'fromSrc' is missing")
+            raise Invalid("parameter 'fromImage' or 'fromSrc' is missing", hint="fromSrc=- imports the tar archive in the body")
         await call.body()
         if call.text("tag") and ":" not in what.rpartition("/")[2]:
             what = f"{what}:{call.text('tag')}"
         raise Unsupported(f"{what} can not be fetched: pulling from a registry is not supported", hint=INSTEAD)
-    with streams.spool_file(call, ".tar") as path:
+    with streams.spool_file(call) as path:
         if not await streams.spool(call, path):
             raise Invalid("the request's body is empty", hint="send a root file system as a tar archive")
 
@@ -85,7 +83,7 @@ async def create(call: Call) -> StreamResponse:
             repo, tag_, message = call.text("repo"), call.text("tag"), call.text("message")
             return await call.engine.images.import_(path, repo, tag_, message, call.values("changes"))
 
-        return await streams.progress(call, work, _status, lambda image: [{"status": image.id}])
+        return await streams.progress(call, work, lambda image: [{"status": image.id}])
 
 
 async def save(call: Call) -> StreamResponse:
@@ -93,6 +91,6 @@ async def save(call: Call) -> StreamResponse:
     names = [call.params["name"]] if "name" in call.params else [n for value in call.values("names") for n in value.split(",") if n]
     if not names:
         raise Invalid("parameter 'names' is missing", hint="name the images to save")
-    with streams.spool_file(call, ".tar") as path:
-        await call.engine.images.save(names, Path(path))
+    with streams.spool_file(call) as path:
+        await call.engine.images.save(names, path)
         return await streams.send_file(call, path, TAR)

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 async def listing(call: Call) -> StreamResponse:
+    """`GET /networks`."""
     return replies.reply([shape.network(n) for n in await call.engine.networks.list(call.filters())])
 
 
 async def inspect(call: Call) -> StreamResponse:
+    """`GET /networks/{id}`, with the workloads that are on it."""
     found = await call.engine.networks.get(call.params["id"])
     running = [w for w in call.engine.containers.list(all_=False, limit=0, filters={}) if w.status.is_up]
     return replies.reply(shape.network(found, running))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from bothy.api.server import replies
+from bothy.api.server import replies, streams
 from bothy.api.server.call import Call
+from bothy.api.server.replies import dotted
 from bothy.api.server.schema import events as shape
 from bothy.engine import times
 from bothy.errors import Invalid, Unsupported
@@ -25,19 +25,23 @@ _PING = {
 
 
 async def ping(call: Call) -> StreamResponse:
+    """`GET /_ping`: that somebody is here, and (in headers) which API is spoken."""
     return replies.text("OK", _PING)
 
 
 async def version(call: Call) -> StreamResponse:
-    low, high = ("{}.{}".format(*v) for v in (replies.MIN_API_VERSION, replies.API_VERSION))
-    return replies.reply({**await call.engine.system.version(), "ApiVersion": high, "MinAPIVersion": low})
+    """`GET /version`: the engine's, and the API versions from the oldest to the newest that is spoken."""
+    spoken = {"ApiVersion": dotted(replies.API_VERSION), "MinAPIVersion": dotted(replies.MIN_API_VERSION)}
+    return replies.reply({**await call.engine.system.version(), **spoken})
 
 
 async def info(call: Call) -> StreamResponse:
+    """`GET /info`: the host, what it can do, and what is on it."""
     return replies.reply(await call.engine.system.info())
 
 
 async def df(call: Call) -> StreamResponse:
+    """`GET /system/df`: what takes how much disk."""
     return replies.reply(await call.engine.system.df())
 
 
@@ -46,25 +50,16 @@ async def events(call: Call) -> StreamResponse:
     since, until = times.instant(call.text("since")), times.instant(call.text("until"))
     if since and until and since > until:
         raise Invalid(f"`since` time ({call.text('since')}) can not be after `until` time ({call.text('until')})")
-    entries = aiter(call.engine.events.subscribe(since, until, call.filters()))
-    # The subscription begins with the first request for an event: before the head goes out, for a client may act on that.
-    first = asyncio.ensure_future(anext(entries, None))
-    await asyncio.sleep(0)
-    if first.done():
-        first.result()
-    stream = replies.Stream(call)
-    try:
+    async with streams.ahead(call.engine.events.subscribe(since, until, call.filters())) as entries:
+        stream = replies.Stream(call)
         await stream.begin()
-        entry = await first
-        while entry is not None:
+        async for entry in entries:
             await stream.line(shape.event(entry))
-            entry = await anext(entries, None)
-    finally:
-        first.cancel()
-    return await stream.end()
+        return await stream.end()
 
 
 async def plugins(call: Call) -> StreamResponse:
+    """There are none."""
     return replies.reply([])
 
 

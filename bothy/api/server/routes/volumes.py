@@ -24,14 +24,17 @@ class VolumeCreate:
 
 
 async def listing(call: Call) -> StreamResponse:
+    """`GET /volumes`."""
     return replies.reply({"Volumes": await call.engine.volumes.list(call.filters()), "Warnings": None})
 
 
 async def inspect(call: Call) -> StreamResponse:
+    """`GET /volumes/{name}`."""
     return replies.reply(await call.engine.volumes.get(call.params["name"]))
 
 
 async def create(call: Call) -> StreamResponse:
+    """A volume, with a name of the engine's choice if the body has none; one that is there is answered as it is."""
     asked = await call.typed(VolumeCreate)
     if asked.driver not in ("", "local"):
         raise Unsupported(f"volume driver {asked.driver!r} is not supported", hint="the driver is local")
@@ -39,10 +42,12 @@ async def create(call: Call) -> StreamResponse:
 
 
 async def remove(call: Call) -> StreamResponse:
+    """Remove a volume that nothing uses, with what is in it."""
     await call.engine.volumes.remove(call.params["name"], force=call.flag("force"))
     return replies.nothing()
 
 
 async def prune(call: Call) -> StreamResponse:
+    """Remove volumes that nothing uses; answers with their names and the bytes they took."""
     removed, freed = await call.engine.volumes.prune(call.filters())
     return replies.reply({"VolumesDeleted": removed, "SpaceReclaimed": freed})

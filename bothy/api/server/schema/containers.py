@@ -120,18 +120,22 @@ def port_list(workload: Workload) -> Iterable[dict[str, Any]]:
             "Type": port.protocol,
         }
     published = {f"{p.container_port}/{p.protocol}" for p in workload.ports}
-    for exposed in workload.config.exposed_ports:
+    for exposed in exposed_ports(workload):
         number, _, protocol = exposed.partition("/")
         if exposed not in published and number.isdecimal():
-            yield {"PrivatePort": int(number), "Type": protocol or "tcp"}
+            yield {"PrivatePort": int(number), "Type": protocol}
+
+
+def exposed_ports(workload: Workload) -> list[str]:
+    """Config.ExposedPorts as `80/tcp`; Docker takes a port without a protocol for one of TCP."""
+    return [port if "/" in port else f"{port}/tcp" for port in workload.config.exposed_ports]
 
 
 def port_map(workload: Workload) -> dict[str, Any]:
     """NetworkSettings.Ports: null for a port that is exposed and not published."""
     ports: dict[str, Any] = {}
     if workload.status.is_up:
-        for exposed in workload.config.exposed_ports:
-            ports[exposed if "/" in exposed else f"{exposed}/tcp"] = None
+        ports = dict.fromkeys(exposed_ports(workload))
         for port in workload.ports:
             key = f"{port.container_port}/{port.protocol}"
             bound = {"HostIp": port.host_ip or "0.0.0.0", "HostPort": str(port.host_port)}

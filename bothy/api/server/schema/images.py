@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from bothy.api.server.schema import values
+from bothy.images import describe
 from bothy.images.model import Image
 from bothy.oci.image import OCI
 
@@ -19,7 +20,7 @@ def summary(image: Image, containers: int = -1) -> dict[str, Any]:
         "ParentId": "",
         "RepoTags": image.repo_tags,
         "RepoDigests": image.repo_digests,
-        "Created": values.unix(image.created),
+        "Created": describe.unix_time(image.created),  # an archive says it: it may be anything
         "Size": image.size,
         "VirtualSize": image.size,
         "SharedSize": -1,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bothy.api.server.schema import values
-from bothy.engine.model import Workload
+from bothy.engine.model import Endpoint, Workload
 from bothy.networks.model import Network
 
 
@@ -27,21 +27,16 @@ def network(found: Network, attached: Iterable[Workload] = ()) -> dict[str, Any]
         "Ingress": False,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
-        "Containers": {w.id: _member(found, w) for w in attached if _endpoint(found, w) is not None},
+        "Containers": {w.id: _member(w, end) for w in attached for end in w.endpoints if end.network == found.id},
         "Options": found.options,
         "Labels": found.labels,
     }
 
 
-def _endpoint(found: Network, workload: Workload) -> Any:
-    return next((e for e in workload.endpoints if e.network == found.id), None)
-
-
-def _member(found: Network, workload: Workload) -> dict[str, Any]:
-    endpoint = _endpoint(found, workload)
+def _member(workload: Workload, endpoint: Endpoint) -> dict[str, Any]:
     return {
         "Name": workload.name,
-        "EndpointID": values.endpoint_id(workload.id, found.id),
+        "EndpointID": values.endpoint_id(workload.id, endpoint.network),
         "MacAddress": endpoint.mac,
         "IPv4Address": endpoint.address,
         "IPv6Address": "",
