@@ -1,7 +1,8 @@
 """What the engine tells the DNS server: one file a workload that runs, put in place by rename(2), unlinked at its end.
 
-<run>/names/<workload id>    {"endpoints": [{"network": id, "addresses": ["172.30.0.2", "fd00::2"], "names": ["web", "0123456789ab"]}],
-                              "servers": ["192.0.2.1"]}
+<run>/names/<workload id>
+    {"endpoints": [{"network": id, "addresses": ["172.30.0.2", "fd00::2"], "names": ["web", "0123456789ab"]}],
+     "servers": ["192.0.2.1"]}
 
 The server is told by inotify(7), whose event is there when rename or unlink return: no answer is older than these calls.
 The files outlive bothyd, as the workloads do; the next one goes on with them.
@@ -40,7 +41,7 @@ def tell(paths: Paths, workload: str, endpoints: Iterable[Endpoint], servers: Se
     """From now on these are the workload's names; they take the place of any it had. No endpoints: as `forget`.
 
     `endpoints` in the order of its interfaces: where two networks know a name, the first one's is told to the workload. `servers`
-    (addresses) are asked for the workload in the place of the host's. Costs some microseconds. Raises OSError; then nothing has changed.
+    (addresses) are asked for the workload in the place of the host's. Takes microseconds. Raises OSError; then nothing has changed.
     """
     told = [{"network": e.network, "addresses": list(e.addresses), "names": list(e.names)} for e in endpoints]
     if not told:
