@@ -35,7 +35,7 @@ Verb = Callable[["Hall", Live], Coroutine[Any, Any, None]]
 
 @dataclass
 class Hall:
-    """`auto_remove` and `start_again` are the verbs that the end of a run may lead to."""
+    """`auto_remove` and `start_again` are the verbs that the end of a run may lead to. `recovered`: the records are true."""
 
     paths: Paths
     settings: Settings
@@ -55,6 +55,7 @@ class Hall:
     inotify: Inotify = field(default_factory=Inotify)
     host: Host = field(default_factory=Host.here)
     seccomp: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    recovered: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 

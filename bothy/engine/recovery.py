@@ -7,6 +7,7 @@ record says starting, no keeper        → the start never was: created or exite
 exited with a folder gone              → its removal was under way: removed
 keeper, folder, cgroup without record  → removed
 auto-remove and down                   → removed
+down, and its policy wants it up       → started again, once all of the above is done
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ async def recover(hall: Hall) -> None:
     for live in hall.workloads:
         if live.record.host_config.auto_remove and live.record.status in (Status.EXITED, Status.DEAD):
             hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")
+    hall.recovered.set()
+    for live in hall.workloads:
+        if live.restart_timer is None and ending.after_boot(live.record):
+            _start_again(hall, live)
 
 
 async def _meet_keepers(hall: Hall) -> dict[str, tuple[Keeper, Running, ending.KeeperListener]]:
@@ -110,19 +115,17 @@ async def _repair(hall: Hall, live: Live) -> None:
             _never_started(hall, live)
         else:
             ending.finish(hall, live, left or _lost())
-    elif record.status is Status.RESTARTING:
-        hall.workloads.note(live, status=Status.EXITED)
-        hall.background(_start_after_boot(hall, live), f"the restart of {live.id[:12]}")
-    elif record.started and not os.path.isdir(hall.paths.container(live.id)):
+    elif record.status is not Status.RESTARTING and record.started and not os.path.isdir(hall.paths.container(live.id)):
         await remove.remove(hall, live, force=True, volumes=record.host_config.auto_remove)
         return
     ending.remove_keeper_folder(hall, live.id)
 
 
-async def _start_after_boot(hall: Hall, live: Live) -> None:
-    """A restart that was being waited for when the daemon went."""
-    hall.workloads.note(live, status=Status.RESTARTING)
-    await hall.start_again(hall, live)
+def _start_again(hall: Hall, live: Live) -> None:
+    """Have it started now. A restart that an earlier daemon waited for goes on counting, as if that daemon had not gone."""
+    if live.record.status is not Status.RESTARTING:
+        hall.workloads.note(live, status=Status.RESTARTING, restart_count=0)
+    hall.background(hall.start_again(hall, live), f"the restart of {live.id[:12]}")
 
 
 def _lost() -> Exit:
@@ -133,7 +136,9 @@ def _lost() -> Exit:
 
 
 def _never_started(hall: Hall, live: Live) -> None:
-    status = Status.EXITED if live.record.finished else Status.CREATED
+    record = live.record
+    # What has been counted was a restart: it is to come.
+    status = Status.RESTARTING if record.restart_count else Status.EXITED if record.finished else Status.CREATED
     error = "the engine was killed while this was being started"
     hall.workloads.note(live, status=status, error=error, id_base=0, endpoints=[], ports=[], pid=0)
     if live.record.host_config.auto_remove:

@@ -19,7 +19,7 @@ from typing import Any
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.engine import times
 from bothy.engine.hall import Hall
-from bothy.engine.model import Status
+from bothy.engine.model import Status, Workload
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, StageError
 from bothy.keeper.model import Exit
@@ -69,13 +69,15 @@ def finish(hall: Hall, live: Live, exit_: Exit) -> None:
     if exit_.error:
         live.cleaning = asyncio.ensure_future(asyncio.to_thread(kill_left, hall.paths.scope, live.id))
     hall.execs.ended_with(live.id)
-    policy = restart_delay(hall, live, exit_)
     oom = exit_.oom or live.oom
     finished = exit_.finished or times.now()
     started = exit_.started or record.started
+    ran = max(0, times.nanoseconds(finished) - times.nanoseconds(started)) if started else 0
+    delay = restart_delay(live, exit_.code, ran)
     changes: dict[str, Any] = {
-        "status": Status.EXITED if policy is None else Status.RESTARTING, "pid": 0, "exit_code": exit_.code, "error": exit_.error,
+        "status": Status.EXITED if delay is None else Status.RESTARTING, "pid": 0, "exit_code": exit_.code, "error": exit_.error,
         "oom_killed": oom, "started": started, "finished": finished, "id_base": 0, "endpoints": [], "ports": [],
+        "restart_count": record.restart_count + (delay is not None),
     }  # fmt: skip
     endpoints = record.endpoints
     if record.host_config.auto_remove:
@@ -84,8 +86,7 @@ def finish(hall: Hall, live: Live, exit_: Exit) -> None:
     else:
         hall.workloads.note(live, **changes)
     give_back(hall, live.id, record.id_base)
-    lasted = max(0, times.nanoseconds(finished) - times.nanoseconds(started)) // 10**9 if started else 0
-    hall.tell(record, "die", exitCode=str(exit_.code), execDuration=str(lasted))
+    hall.tell(record, "die", exitCode=str(exit_.code), execDuration=str(ran // 10**9))
     for endpoint in endpoints:
         attributes = {"container": live.id, "name": endpoint.network_name, "type": "bridge"}
         hall.events.publish("network", "disconnect", endpoint.network, attributes)
@@ -95,13 +96,13 @@ def finish(hall: Hall, live: Live, exit_: Exit) -> None:
     if live.ended is not None and not live.ended.done():
         live.ended.set_result(exit_)
     live.tell(exit_, "next-exit")
-    if policy is None:
+    if delay is None:
         live.tell(exit_, "not-running")
         live.drop_held()
         if record.host_config.auto_remove and not hall.closing:
             hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")
-    else:
-        live.restart_timer = asyncio.get_running_loop().call_later(policy, _restart, hall, live)
+    elif not hall.closing:
+        live.restart_timer = asyncio.get_running_loop().call_later(delay, _restart, hall, live)
 
 
 def give_back(hall: Hall, workload: str, id_base: int) -> None:
@@ -157,27 +158,43 @@ async def settle(live: Live) -> None:
 # -- restart policies ------------------------------------------------------------------------------------------------
 
 
-def restart_delay(hall: Hall, live: Live, exit_: Exit) -> float | None:
-    """Seconds until the policy wants the workload started again; None when it does not."""
+def restart_delay(live: Live, code: int, ran: int) -> float | None:
+    """Seconds until the policy wants a workload started again that ended with `code` after `ran` nanoseconds; None: it does not.
+
+    Doubled from run to run, from 0.1 to 60; a run of ten seconds begins anew. Source: moby restartmanager/restartmanager.go.
+    """
     policy = live.record.host_config.restart_policy
-    if live.stopping or live.record.manually_stopped or hall.closing:
+    if live.stopping or live.record.manually_stopped:
         return None
     if policy.name == "on-failure":
-        if exit_.code == 0 or (policy.maximum_retry_count and live.record.restart_count >= policy.maximum_retry_count):
+        if code == 0 or (policy.maximum_retry_count and live.record.restart_count >= policy.maximum_retry_count):
             return None
     elif policy.name not in ("always", "unless-stopped"):
         return None
-    started, finished = exit_.started, exit_.finished
-    if started and finished and times.nanoseconds(finished) - times.nanoseconds(started) > _STEADY * 1e9:
+    if ran >= _STEADY * 10**9:
         live.restart_delay = 0.0
     live.restart_delay = min(_LONGEST_DELAY, live.restart_delay * 2 or _FIRST_DELAY)
     return live.restart_delay
 
 
 def _restart(hall: Hall, live: Live) -> None:
-    live.restart_timer = None
     if not hall.closing and live.record.status is Status.RESTARTING:
         hall.background(hall.start_again(hall, live), f"the restart of {live.id[:12]}")
+
+
+def after_boot(record: Workload) -> bool:
+    """Whether a new daemon starts this workload, which does not run: one whose restart was waited for, one that runs `always`, even
+    if its user has stopped it, and with `unless-stopped` one that the user has not stopped. Not one that was never started.
+
+    `on-failure` is about failures, which the beginning of a daemon is not.
+    Source: docs.docker.com/engine/containers/start-containers-automatically.
+    """
+    if record.status is Status.RESTARTING:
+        return True
+    if record.status is not Status.EXITED or not record.started:
+        return False
+    policy = record.host_config.restart_policy.name
+    return policy == "always" or (policy == "unless-stopped" and not record.manually_stopped)
 
 
 def cancel_restart(live: Live) -> None:

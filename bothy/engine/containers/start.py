@@ -38,18 +38,28 @@ async def start(hall: Hall, live: Live) -> None:
     """
     async with live.lock:
         _check(live)
-        live.stopping = False
-        live.restart_delay = 0.0
+        anew(hall, live)
         await run(hall, live)
 
 
 async def start_again(hall: Hall, live: Live) -> None:
-    """Run it because its restart policy says so; a failure counts as an exit."""
+    """Run it because its restart policy says so, unless it was stopped or removed meanwhile. A failure is not tried again.
+
+    Waits for the end of a recovery, which takes everything for a leftover that it does not know.
+    """
+    await hall.recovered.wait()
     async with live.lock:
-        if live.record.status is not Status.RESTARTING or live.removed:
+        if live.record.status is not Status.RESTARTING or live.removed or hall.closing:
             return
-        hall.workloads.show(live, restart_count=live.record.restart_count + 1)
+        live.restart_timer = None
         await run(hall, live)
+
+
+def anew(hall: Hall, live: Live) -> None:
+    """A start by hand: whatever its restart policy has counted and waited for begins anew."""
+    live.stopping = False
+    live.restart_delay = 0.0
+    hall.workloads.show(live, restart_count=0)
 
 
 def _check(live: Live) -> None:
@@ -108,6 +118,7 @@ def _failed(hall: Hall, live: Live, before: Status, exc: BaseException) -> None:
     hall.workloads.note(live, status=status, exit_code=code, error=message, id_base=0, endpoints=[], ports=[], pid=0)
     live.drop_held()
     hall.tell(live.record, "die", exitCode=str(code))
+    live.tell(live.last_exit(), "not-running")
     if live.record.host_config.auto_remove:
         hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")
 

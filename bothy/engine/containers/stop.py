@@ -7,7 +7,7 @@ import signal as signals
 
 from bothy.engine import merge
 from bothy.engine.containers import ending
-from bothy.engine.containers.start import run
+from bothy.engine.containers.start import anew, run
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper
 from bothy.engine.model import Status
@@ -24,8 +24,7 @@ async def stop(hall: Hall, live: Live, timeout: int | None, word: str) -> None:
     Raises Unchanged when it does not run, Invalid for an unknown signal.
     """
     number, seconds = merge.stop_order(live.record.config, timeout, word)
-    if live.record.status is Status.RESTARTING:
-        _give_up_restart(hall, live)
+    if await _give_up_restart(hall, live):
         return
     keeper, ended = await _running(live)
     if keeper is None or ended is None:
@@ -46,8 +45,7 @@ async def kill(hall: Hall, live: Live, word: str) -> None:
     A paused workload goes on for SIGKILL and its stop signal; other signals wait for it to be unpaused.
     """
     number = merge.signal_number(word or "KILL", signals.SIGKILL)
-    if live.record.status is Status.RESTARTING:
-        _give_up_restart(hall, live)
+    if await _give_up_restart(hall, live):
         return
     keeper, ended = await _running(live)
     if keeper is None or ended is None:
@@ -76,7 +74,7 @@ async def restart(hall: Hall, live: Live, timeout: int | None, word: str) -> Non
         if live.removed:
             raise NotFound(f"No such container: {live.id}")
         if not live.record.status.is_up:
-            live.stopping = False
+            anew(hall, live)
             await run(hall, live)
     hall.tell(live.record, "restart")
 
@@ -104,8 +102,7 @@ async def unpause(hall: Hall, live: Live) -> None:
 
 async def end(hall: Hall, live: Live) -> None:
     """Kill it if it runs, and wait for the end: for `rm -f`."""
-    if live.record.status is Status.RESTARTING:
-        _give_up_restart(hall, live)
+    await _give_up_restart(hall, live)
     keeper, ended = await _running(live)
     if keeper is not None and ended is not None:
         live.stopping = True
@@ -128,12 +125,23 @@ def _by_hand(hall: Hall, live: Live) -> None:
         hall.workloads.note(live, manually_stopped=True)
 
 
-def _give_up_restart(hall: Hall, live: Live) -> None:
-    ending.cancel_restart(live)
-    live.stopping = True
-    hall.workloads.note(live, status=Status.EXITED, manually_stopped=True)
-    live.tell(live.last_exit(), "not-running")
-    hall.tell(live.record, "stop")
+def _waits(live: Live) -> bool:
+    return live.record.status is Status.RESTARTING
+
+
+async def _give_up_restart(hall: Hall, live: Live) -> bool:
+    """Have one that waits to be started again stay down. False: it does not wait (any more), a start of it has ended first."""
+    if not _waits(live):
+        return False
+    async with live.lock:
+        if not _waits(live):
+            return False
+        ending.cancel_restart(live)
+        live.stopping = True
+        hall.workloads.note(live, status=Status.EXITED, manually_stopped=True)
+        live.tell(live.last_exit(), "not-running")
+        hall.tell(live.record, "stop")
+        return True
 
 
 async def _tell(keeper: Keeper, number: int) -> None:
