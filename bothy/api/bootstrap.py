@@ -27,15 +27,9 @@ if TYPE_CHECKING:
     import _socket
     from typing import NoReturn
 
-DEFAULT_RUN = "/run/bothy"
 BACKLOG = 1024
 LISTEN_FD = 3
 LOG_LINES = 12
-
-
-def run_folder() -> str:
-    """The run folder of the environment, as `bothy.paths` has it."""
-    return os.path.abspath(os.environ.get("BOTHY_RUN") or DEFAULT_RUN)
 
 
 class Watch:
@@ -103,7 +97,14 @@ def connect_or_start(path: str, run: str) -> tuple[socket.socket, Watch | None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (sock := connect(path)) is not None:
             return sock, None
-        watch = start(path, run)
+        try:
+            watch = start(path, run)
+        except OSError as exc:
+            raise errors.Unavailable(
+                f"the engine could not be started: {exc.filename or path}: {exc.strerror}",
+                hint="the run folder is BOTHY_RUN",
+                errno=exc.errno or 0,
+            ) from exc
         if (sock := connect(path)) is None:
             watch.explain()
         return sock, watch

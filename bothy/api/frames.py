@@ -12,7 +12,6 @@ from __future__ import annotations
 
 HEADER = 8
 STDIN, STDOUT, STDERR, SYSTEM = 0, 1, 2, 3
-MAX_FRAME = 16 * 1024 * 1024
 
 
 class FrameError(ValueError):

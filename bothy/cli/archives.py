@@ -30,6 +30,7 @@ def _opened(path: str) -> int:
 
 
 def _pieces(fd: int, name: str) -> Iterator[bytes]:
+    """What an fd has, to its end, where it is closed (but for our stdin). Raises Failure naming the file."""
     try:
         while piece := os.read(fd, CHUNK):
             yield piece
@@ -42,15 +43,13 @@ def _pieces(fd: int, name: str) -> Iterator[bytes]:
 
 def load(context: Context, flags: Values) -> int:
     """Docker archives and OCI layouts, also compressed."""
-    from bothy.cli.progress import Teller, text_of
+    from bothy.cli.progress import Teller, checked, text_of
 
     fd = _opened(flags.text("input"))
     quiet = flags.on("quiet")
     response = context.client.request("POST", "/images/load", {"quiet": quiet}, _pieces(fd, flags.text("input") or "stdin"))
     with Teller() as teller:
-        for line in response.lines():
-            if error := line.get("error"):
-                raise Failure(str(line.get("message") or error), hint=str(line.get("hint") or ""))
+        for line in checked(response.lines()):
             if "stream" in line:
                 out(str(line["stream"]).rstrip("\n"))
             elif not quiet:
@@ -81,7 +80,9 @@ def import_(context: Context, flags: Values) -> int:
 
 def save(context: Context, flags: Values) -> int:
     """A docker archive to a file or stdout; a file appears whole or not at all."""
-    path = flags.text("output")
+    path = os.path.realpath(flags.text("output")) if flags.given("output") else ""
+    if path and os.path.lexists(path) and not os.path.isfile(path):  # a device would be replaced by the archive
+        raise Failure(f"can not write {path!r}: it is not a regular file", hint=f"bothy save … > {path}")
     if not path and is_terminal(1):
         raise Failure("stdout is a terminal, an archive does not belong there", hint="-o FILE, or send it on: … > FILE")
     response = context.client.request("GET", "/images/get", {"names": flags.args})

@@ -21,6 +21,7 @@ WITHOUT_EFFECT = (
     "device-read-iops", "device-write-bps", "device-write-iops", "kernel-memory", "link", "link-local-ip", "volume-driver",
 )  # fmt: skip
 STREAMS = ("stdin", "stdout", "stderr")
+NETWORK_HINT = "--network takes a name, or key=value,…: name, alias, ip, ip6, link-local-ip, mac-address, driver-opt"
 TEXTS = (
     ("ipc", "IpcMode"), ("pid", "PidMode"), ("uts", "UTSMode"), ("userns", "UsernsMode"), ("cgroupns", "CgroupnsMode"),
     ("cgroup-parent", "CgroupParent"), ("cpuset-cpus", "CpusetCpus"), ("cpuset-mems", "CpusetMems"), ("isolation", "Isolation"),
@@ -169,7 +170,7 @@ def _runtime(flags: Values, host: dict[str, Any]) -> None:
     runtime = flags.text("runtime")
     if flags.on("vm"):
         if runtime not in ("", "vm"):
-            raise UsageError(f"--vm and --runtime {runtime} exclude each other")
+            raise UsageError(f"--vm and --runtime {runtime} exclude each other", "run", "--vm is the same as --runtime vm")
         runtime = "vm"
     if runtime:
         host["Runtime"] = runtime
@@ -285,9 +286,9 @@ def _network(text: str) -> tuple[str, dict[str, Any]]:
         elif key == "driver-opt":
             endpoint.setdefault("DriverOpts", {}).update([values.pair(value, "network driver-opt")])
         else:
-            raise UsageError(f"invalid network {text!r}: there is no key {key!r}")
+            raise UsageError(f"invalid network {text!r}: there is no key {key!r}", hint=NETWORK_HINT)
     if not name:
-        raise UsageError(f"invalid network {text!r}: name is missing")
+        raise UsageError(f"invalid network {text!r}: name is missing", hint=NETWORK_HINT)
     return name, endpoint
 
 
@@ -324,7 +325,7 @@ def healthcheck(flags: Values) -> dict[str, Any] | None:
 def check(flags: Values) -> None:
     """Raise UsageError for flags that exclude each other and modes that are none."""
     if flags.on("rm") and flags.text("restart", "no") not in ("", "no"):
-        raise UsageError("--restart and --rm exclude each other")
+        raise UsageError("--restart and --rm exclude each other", "run", "what is removed at its end is not started again")
     if (cidfile := flags.text("cidfile")) and os.path.lexists(cidfile):
         raise UsageError(f"the id file {cidfile!r} exists already", hint=f"if its workload is gone: rm {cidfile}")
     if flags.given("memory-swappiness") and not 0 <= flags.number("memory-swappiness") <= 100:

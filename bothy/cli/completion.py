@@ -29,6 +29,7 @@ FILES = ("env-file", "label-file", "cidfile", "input", "output", "volume", "moun
 
 
 def completion(context: Context, flags: Values) -> int:
+    """Print the script of a shell."""
     shell = flags.args[0]
     makers = {"bash": bash, "zsh": zsh, "fish": fish}
     if shell not in makers:
@@ -77,6 +78,7 @@ def _values() -> str:
 
 
 def bash() -> str:
+    """One function that walks the words by tables of the verbs."""
     return BASH.replace("@TABLES@", _tables()).replace("@WORDS@", _words()).replace("@VALUES@", _values())
 
 
@@ -86,6 +88,7 @@ def zsh() -> str:
 
 
 def fish() -> str:
+    """One `complete` line for each verb, flag and kind of argument."""
     known = summaries()
     lines = [FISH_HEAD]
     for name in (*_names(), *GROUPS):

@@ -32,12 +32,15 @@ class Context:
         return self._client
 
     def get(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        """The JSON of an answer; None where it has no body. Raises BothyError, as `post` and `delete` do."""
         return self.client.request("GET", path, query).json()
 
     def post(self, path: str, query: dict[str, Any] | None = None, body: dict[str, Any] | None = None) -> Any:
+        """Have something done; the JSON of the answer."""
         return self.client.request("POST", path, query, body).json()
 
     def delete(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        """Have something removed; the JSON of the answer."""
         return self.client.request("DELETE", path, query).json()
 
 

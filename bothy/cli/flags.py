@@ -88,6 +88,7 @@ class Values:
         self.args = args
 
     def given(self, name: str) -> bool:
+        """Whether a flag was there, with whatever value."""
         return name in self._given
 
     def on(self, name: str, *, default: bool = False) -> bool:
@@ -96,6 +97,7 @@ class Values:
         return value is True
 
     def text(self, name: str, default: str = "") -> str:
+        """A value as it was typed; `default` where it was not given."""
         value = self._given.get(name, default)
         return value if isinstance(value, str) else default
 

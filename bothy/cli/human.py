@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
         return "About a minute"
     if minutes < 60:
         return f"{minutes} minutes"
-    hours = round(seconds / 3600)
+    hours = int(seconds / 3600 + 0.5)  # as Go rounds: a half goes up
     if hours == 1:
         return "About an hour"
     if hours < 48:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bothy.cli.context import Context, filters_query, out, path_part
-from bothy.cli.errors import tell
+from bothy.cli.context import Context, each, filters_query, out, path_part
 from bothy.cli.flags import Command, Values
-from bothy.errors import BothyError, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ HISTORY = (
 
 
 def images(context: Context, flags: Values) -> int:
+    """One row for each name of each image."""
     from bothy.cli import tables
 
     filters = [*flags.many("filter"), *(f"reference={name}" for name in flags.args)]
@@ -74,23 +73,18 @@ def image_rows(image: dict[str, Any], *, is_full: bool) -> list[dict[str, Any]]:
 
 def remove(context: Context, flags: Values) -> int:
     """Untag, and delete what has no name left; one line for each thing done."""
-    code = 0
-    for name in flags.args:
-        try:
-            done = context.delete(f"/images/{path_part(name)}", {"force": flags.on("force"), "noprune": flags.on("no-prune")})
-        except Unavailable:
-            raise
-        except BothyError as exc:
-            tell(exc.message, exc.hint)
-            code = 1
-            continue
-        for step in done or ():
+    query = {"force": flags.on("force"), "noprune": flags.on("no-prune")}
+
+    def show(name: str) -> None:
+        for step in context.delete(f"/images/{path_part(name)}", query) or ():
             for word, what in step.items():
                 out(f"{word}: {what}")
-    return code
+
+    return each(flags.args, show, quiet=True)
 
 
 def tag(context: Context, flags: Values) -> int:
+    """Give an image one more name."""
     name, new = flags.args
     repository, label = split(new)
     context.post(f"/images/{path_part(name)}/tag", {"repo": repository, "tag": label or None})
@@ -104,6 +98,7 @@ def split(name: str) -> tuple[str, str]:
 
 
 def history(context: Context, flags: Values) -> int:
+    """One row for each step in which an image was made, newest first."""
     from bothy.cli import human, tables
 
     rows = []
@@ -126,6 +121,7 @@ def history(context: Context, flags: Values) -> int:
 
 
 def prune(context: Context, flags: Values) -> int:
+    """Remove images that no workload uses, when that was confirmed."""
     from bothy.cli.lifecycle import confirm, report
 
     everything = flags.on("all")
@@ -133,9 +129,13 @@ def prune(context: Context, flags: Values) -> int:
     confirm(f"All images {which} will be removed.", yes=flags.on("force"))
     filters = [f"dangling={'false' if everything else 'true'}", *flags.many("filter")]
     answer = context.post("/images/prune", {"filters": filters_query(filters)})
-    names = [f"{word.lower()}: {what}" for step in answer.get("ImagesDeleted") or () for word, what in step.items()]
-    report("Removed images", names, answer.get("SpaceReclaimed"))
+    report("Removed images", deleted(answer), answer.get("SpaceReclaimed"))
     return 0
+
+
+def deleted(answer: dict[str, Any]) -> list[str]:
+    """What a prune of images did, a line each: `untagged: a:1`, `deleted: sha256:…`."""
+    return [f"{word.lower()}: {what}" for step in answer.get("ImagesDeleted") or () for word, what in step.items()]
 
 
 COMMANDS = {

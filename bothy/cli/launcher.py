@@ -59,6 +59,7 @@ def install(folder: str) -> str:
 
 
 def main(argv: list[str]) -> int:
+    """`install [FOLDER]`: write the launcher and print its path."""
     if not argv or argv[0] != "install" or len(argv) > 2:
         sys.stderr.write("usage: python -m bothy.cli.launcher install [FOLDER]\n")
         return 2

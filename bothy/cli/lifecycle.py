@@ -9,6 +9,12 @@ from bothy.cli.errors import Failure, UsageError, note, start_code, tell
 from bothy.cli.flags import Command, Values
 from bothy.errors import BothyError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bothy.cli.flags import FlagSpec, Handler
+
 
 def _post(context: Context, flags: Values, verb: str, **query: object) -> int:
     """`POST /containers/NAME/verb` for each argument, the names of those that worked printed."""
@@ -16,6 +22,7 @@ def _post(context: Context, flags: Values, verb: str, **query: object) -> int:
 
 
 def start(context: Context, flags: Values) -> int:
+    """Start each; with --attach or --interactive a single one, and be connected to it."""
     if flags.on("attach") or flags.on("interactive"):
         return _start_attached(context, flags)
     return _post(context, flags, "start", detachKeys=flags.text("detach-keys") or None)
@@ -25,7 +32,7 @@ def _start_attached(context: Context, flags: Values) -> int:
     from bothy.cli import session, terminal
 
     if len(flags.args) != 1:
-        raise UsageError("only one workload can be started and attached to at once", code=1)
+        raise UsageError("only one workload can be started and attached to at once", "start", "leave out -a and -i", code=1)
     workload = context.get(f"/containers/{path_part(flags.args[0])}/json")
     config = workload["Config"]
     tty, is_open = bool(config.get("Tty")), bool(config.get("OpenStdin")) and flags.on("interactive")
@@ -40,21 +47,27 @@ def _start_attached(context: Context, flags: Values) -> int:
     )
     is_removed = bool(workload["HostConfig"].get("AutoRemove"))
     try:
-        return session.run_attached(context, workload["Id"], manner, streams=streams, is_removed=is_removed)
+        detach_keys = flags.text("detach-keys")
+        return session.run_attached(
+            context, workload["Id"], manner, streams=streams, detach_keys=detach_keys, is_removed=is_removed
+        )
     except BothyError as exc:
         tell(exc.message, exc.hint)
         return start_code(exc.errno, exc.stage)
 
 
 def stop(context: Context, flags: Values) -> int:
+    """Ask each to end; the engine kills it after its time."""
     return _post(context, flags, "stop", t=_seconds(flags), signal=flags.text("signal") or None)
 
 
 def restart(context: Context, flags: Values) -> int:
+    """Stop each as `stop` does, and start it."""
     return _post(context, flags, "restart", t=_seconds(flags), signal=flags.text("signal") or None)
 
 
 def _seconds(flags: Values) -> int | None:
+    """How long a program may take to end; None for its own time."""
     for name in ("timeout", "time"):
         if flags.given(name):
             return flags.number(name)
@@ -62,29 +75,36 @@ def _seconds(flags: Values) -> int | None:
 
 
 def kill(context: Context, flags: Values) -> int:
+    """Send each a signal."""
     return _post(context, flags, "kill", signal=flags.text("signal", "KILL"))
 
 
 def pause(context: Context, flags: Values) -> int:
+    """Freeze each."""
     return _post(context, flags, "pause")
 
 
 def unpause(context: Context, flags: Values) -> int:
+    """Let each go on."""
     return _post(context, flags, "unpause")
 
 
 def rename(context: Context, flags: Values) -> int:
+    """Give a workload another name."""
     name, new = flags.args
     context.post(f"/containers/{path_part(name)}/rename", {"name": new})
     return 0
 
 
 def remove(context: Context, flags: Values) -> int:
+    """Remove each, with what it wrote."""
     query = {"force": flags.on("force"), "v": flags.on("volumes"), "link": flags.on("link")}
     return each(flags.args, lambda name: context.delete(f"/containers/{path_part(name)}", query))
 
 
 def wait(context: Context, flags: Values) -> int:
+    """Wait for each in turn and print its exit code."""
+
     def show(name: str) -> None:
         answer = context.post(f"/containers/{path_part(name)}/wait")
         if message := (answer.get("Error") or {}).get("Message"):
@@ -96,6 +116,7 @@ def wait(context: Context, flags: Values) -> int:
 
 
 def prune(context: Context, flags: Values) -> int:
+    """Remove what does not run, when that was confirmed."""
     confirm("All stopped workloads will be removed.", yes=flags.on("force"))
     answer = context.post("/containers/prune", {"filters": filters_query(flags.many("filter")) or None})
     report("Removed workloads", answer.get("ContainersDeleted"), answer.get("SpaceReclaimed"))
@@ -132,75 +153,79 @@ TIME = ("time", "t", "int", "seconds", "Seconds to wait before it is killed (-1:
 TIMEOUT = ("timeout", "", "int", "seconds", "The same as --time")
 SIGNAL = ("signal", "s", "text", "signal", "Signal to send (default: its own, or TERM)")
 
-COMMANDS = {
-    "start": Command(
-        "start",
-        "Start workloads that were made or have ended",
-        start,
+
+def _each_workload(
+    name: str,
+    summary: str,
+    handler: Handler,
+    *examples: tuple[str, str],
+    flags: Sequence[FlagSpec] = (),
+    dynamic: str = "containers",
+) -> Command:
+    """A verb that is done to one workload after the other."""
+    return Command(
+        name,
+        summary,
+        handler,
         arguments="WORKLOAD…",
         least=1,
         most=-1,
+        flags=flags,
+        dynamic=dynamic,
+        examples=examples,
+    )
+
+
+COMMANDS = {
+    "start": _each_workload(
+        "start",
+        "Start workloads that were made or have ended",
+        start,
+        ("bothy start web db", "Start two"),
+        ("bothy start -ai shell", "Start one and be in it"),
         flags=(
             ("attach", "a", "bool", "", "Attach to its output, pass signals on, exit with its code"),
             ("interactive", "i", "bool", "", "Attach to its input too"),
             ("detach-keys", "", "text", "keys", "Keys that detach (default ctrl-p,ctrl-q)"),
             ("sig-proxy", "", "bool", "", "Pass the signals we get on (default true)"),
         ),
-        dynamic="containers",
-        examples=(("bothy start web db", "Start two"), ("bothy start -ai shell", "Start one and be in it")),
     ),
-    "stop": Command(
+    "stop": _each_workload(
         "stop",
         "Ask workloads to end, and kill those that do not in time",
         stop,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
+        ("bothy stop -t 3 web", "Three seconds to end by itself"),
         flags=(TIME, TIMEOUT, SIGNAL),
         dynamic="running",
-        examples=(("bothy stop -t 3 web", "Three seconds to end by itself"),),
     ),
-    "restart": Command(
+    "restart": _each_workload(
         "restart",
         "Stop and start workloads",
         restart,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
+        ("bothy restart web", "Stop it as bothy stop does, then start it"),
         flags=(TIME, TIMEOUT, SIGNAL),
-        dynamic="containers",
-        examples=(("bothy restart web", "Stop it as bothy stop does, then start it"),),
     ),
-    "kill": Command(
+    "kill": _each_workload(
         "kill",
         "Send a signal to the main process of workloads",
         kill,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
+        ("bothy kill -s HUP web", "Have a server read its configuration again"),
         flags=(("signal", "s", "text", "signal", "Signal, by name or number (default KILL)"),),
         dynamic="running",
-        examples=(("bothy kill -s HUP web", "Have a server read its configuration again"),),
     ),
-    "pause": Command(
+    "pause": _each_workload(
         "pause",
         "Freeze all processes of workloads",
         pause,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
+        ("bothy pause web", "No process of it runs until bothy unpause web"),
         dynamic="running",
-        examples=(("bothy pause web", "No process of it runs until bothy unpause web"),),
     ),
-    "unpause": Command(
+    "unpause": _each_workload(
         "unpause",
         "Let frozen workloads go on",
         unpause,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
+        ("bothy unpause web", "It goes on where it was"),
         dynamic="running",
-        examples=(("bothy unpause web", "It goes on where it was"),),
     ),
     "rename": Command(
         "rename",
@@ -212,30 +237,23 @@ COMMANDS = {
         dynamic="containers",
         examples=(("bothy rename web old-web", "Make room for a new one"),),
     ),
-    "rm": Command(
+    "rm": _each_workload(
         "rm",
         "Remove workloads with everything they wrote",
         remove,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
+        ("bothy rm -f web", "Also if it runs"),
+        ("bothy rm $(bothy ps -aq -f status=exited)", "All that have ended"),
         flags=(
             ("force", "f", "bool", "", "Kill those that run"),
             ("volumes", "v", "bool", "", "Remove their anonymous volumes too"),
             ("link", "l", "bool", "", "Accepted for Docker's sake; refused by the engine"),
         ),
-        dynamic="containers",
-        examples=(("bothy rm -f web", "Also if it runs"), ("bothy rm $(bothy ps -aq -f status=exited)", "All that have ended")),
     ),
-    "wait": Command(
+    "wait": _each_workload(
         "wait",
         "Wait until workloads end and print their exit codes",
         wait,
-        arguments="WORKLOAD…",
-        least=1,
-        most=-1,
-        dynamic="containers",
-        examples=(("bothy wait job", "0 is printed if all went well"),),
+        ("bothy wait job", "0 is printed if all went well"),
     ),
     "container prune": Command(
         "container prune",

@@ -23,6 +23,7 @@ COLUMNS = (
 
 
 def listing(context: Context, flags: Values) -> int:
+    """One row for each template."""
     from bothy.cli import tables
 
     rows = [row(template, is_full=flags.on("no-trunc")) for template in context.get("/bothy/templates")]
@@ -31,6 +32,7 @@ def listing(context: Context, flags: Values) -> int:
 
 
 def row(template: dict[str, Any], *, is_full: bool) -> dict[str, Any]:
+    """The fields for `--format`, of an entry of `GET /bothy/templates`."""
     from bothy.cli import human
 
     told = {key.lower(): value for key, value in template.items()}
@@ -55,10 +57,12 @@ def _seconds(moment: Any) -> float:
 
 
 def remove(context: Context, flags: Values) -> int:
+    """Remove each template."""
     return each(flags.args, lambda key: context.delete(f"/bothy/templates/{path_part(key)}"))
 
 
 def prune(context: Context, flags: Values) -> int:
+    """Remove the templates that no machine needs, when that was confirmed; prints their keys."""
     from bothy.cli.lifecycle import confirm
 
     confirm("All templates that no machine needs will be removed.", yes=flags.on("force"))

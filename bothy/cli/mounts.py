@@ -54,7 +54,8 @@ def mount(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         key = KEYS.get(key.lower(), key.lower())
         if key in SWITCHES:
-            entry_switch(entry, key, _switch(value, text) if equals else True)
+            if not equals or _switch(value, text):
+                _place_switch(entry, key)
         elif not equals:
             raise UsageError(f"invalid mount {text!r}: {key!r} needs a value", hint=MOUNT_HINT)
         elif not _place(entry, key, value, text):
@@ -67,9 +68,8 @@ def mount(text: str) -> dict[str, Any]:
     return entry
 
 
-def entry_switch(entry: dict[str, Any], key: str, value: bool) -> None:  # noqa: FBT001 - the switch's own value
-    if not value:
-        return
+def _place_switch(entry: dict[str, Any], key: str) -> None:
+    """Put a switch that is on where the API has it."""
     if key == "readonly":
         entry["ReadOnly"] = True
     elif key == "volume-nocopy":
@@ -110,7 +110,7 @@ def _place_bind(options: dict[str, Any], key: str, value: str, text: str) -> boo
         elif value == "readonly":
             options["ReadOnlyForceRecursive"] = True
     elif key == "bind-recursive":
-        raise UsageError(f"invalid mount {text!r}: bind-recursive is enabled, disabled, writable or readonly")
+        raise UsageError(f"invalid mount {text!r}: bind-recursive is enabled, disabled, writable or readonly", hint=MOUNT_HINT)
     else:
         return False
     return True
@@ -139,7 +139,7 @@ def _place_tmpfs(options: dict[str, Any], key: str, value: str, text: str) -> bo
         try:
             options["Mode"] = int(value, 8)
         except ValueError:
-            raise UsageError(f"invalid mount {text!r}: tmpfs-mode is an octal number such as 1777") from None
+            raise UsageError(f"invalid mount {text!r}: tmpfs-mode is an octal number such as 1777", hint=MOUNT_HINT) from None
     else:
         return False
     return True
@@ -150,7 +150,7 @@ def _switch(value: str, text: str) -> bool:
         return True
     if value in ("false", "0"):
         return False
-    raise UsageError(f"invalid mount {text!r}: {value!r} is neither true nor false")
+    raise UsageError(f"invalid mount {text!r}: {value!r} is neither true nor false", hint=MOUNT_HINT)
 
 
 def fields(text: str) -> list[str]:
@@ -167,5 +167,5 @@ def fields(text: str) -> list[str]:
         else:
             field += letter
     if quoted:
-        raise UsageError(f"invalid mount {text!r}: a quote is not closed")
+        raise UsageError(f"invalid mount {text!r}: a quote is not closed", hint=MOUNT_HINT)
     return [*found, field]

@@ -13,6 +13,7 @@ COLUMNS = (("ID", "NETWORK ID", 0), ("Name", "NAME", 1), ("Driver", "DRIVER", 0)
 
 
 def listing(context: Context, flags: Values) -> int:
+    """One row for each network."""
     from bothy.cli import tables
 
     found = context.get("/networks", {"filters": filters_query(flags.many("filter")) or None})
@@ -22,6 +23,7 @@ def listing(context: Context, flags: Values) -> int:
 
 
 def row(network: dict[str, Any], *, is_full: bool) -> dict[str, Any]:
+    """Docker's fields for `--format`, of an entry of `GET /networks`."""
     from bothy.cli import human
 
     labels = network.get("Labels") or {}

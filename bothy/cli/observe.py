@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from bothy.cli.context import Context, out, path_part
 from bothy.cli.errors import Failure
 from bothy.cli.flags import Command, Values
+from bothy.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def logs(context: Context, flags: Values) -> int:
         "stderr": 1,
         "follow": flags.on("follow"),
         "timestamps": flags.on("timestamps"),
-        "tail": flags.text("tail") or flags.text("n") or None,
+        "tail": flags.text("tail") or None,
     }
     for flag in ("since", "until"):
         if flags.given(flag):
@@ -68,6 +70,7 @@ def port(context: Context, flags: Values) -> int:
     return 0
 
 
+SAMPLE_SECONDS = 1.0
 STATS_COLUMNS = (
     ("ID", "CONTAINER ID", 0),
     ("Name", "NAME", 1),
@@ -86,20 +89,34 @@ def stats(context: Context, flags: Values) -> int:
 
     is_live = not flags.on("no-stream") and terminal.is_terminal(1)
     while True:
+        begun = time.monotonic()
         names = flags.args or [entry["Id"] for entry in context.get("/containers/json", {"all": flags.on("all")})]
-        rows = [stats_row(answer, is_full=flags.on("no-trunc")) for answer in samples(context, names)]
+        answers = samples(context, names, may_be_gone=not flags.args)
+        rows = [stats_row(answer, is_full=flags.on("no-trunc")) for answer in answers]
         if is_live:
             sys.stdout.write("\x1b[H\x1b[J")
         tables.show(rows, STATS_COLUMNS, form=flags.text("format"))
         if not is_live:
             return 0
         sys.stdout.flush()
+        # The engine takes a second for what runs and none for what does not.
+        time.sleep(max(0.0, SAMPLE_SECONDS - (time.monotonic() - begun)))
 
 
-def samples(context: Context, names: list[str]) -> list[dict[str, Any]]:
-    """One sample of each, taken at the same time: the engine watches each for a second."""
+def samples(context: Context, names: list[str], *, may_be_gone: bool = False) -> list[dict[str, Any]]:
+    """One sample of each, taken at the same time: the engine watches each for a second.
+
+    Raises NotFound for one that is not there, unless it `may_be_gone`.
+    """
     pending = [context.client.begin("GET", f"/containers/{path_part(name)}/stats", {"stream": 0}) for name in names]
-    return [each.response().json() for each in pending]
+    found = []
+    for sample in pending:
+        try:
+            found.append(sample.response().json())
+        except NotFound:
+            if not may_be_gone:
+                raise
+    return found
 
 
 def stats_row(answer: dict[str, Any], *, is_full: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bothy.cli.terminal import is_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 QUIET_FOR = 1.0  # seconds
@@ -45,6 +45,7 @@ class Teller:
             sys.stderr.flush()
 
     def tell(self, status: str) -> None:
+        """What is going on now."""
         self._status = status
         if self._is_late and status and status != self._shown:
             self._show()
@@ -68,12 +69,18 @@ def follow(lines: Iterable[dict[str, Any]], *, quiet: bool = False) -> dict[str,
     """
     line: dict[str, Any] = {}
     with Teller() as teller:
-        for line in lines:
-            if error := line.get("error"):
-                raise Failure(str(line.get("message") or error), hint=str(line.get("hint") or ""))
+        for line in checked(lines):
             if not quiet and (status := text_of(line)):
                 teller.tell(status)
     return line
+
+
+def checked(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines up to one that tells an error, which is raised as Failure."""
+    for line in lines:
+        if error := line.get("error"):
+            raise Failure(str(line.get("message") or error), hint=str(line.get("hint") or ""))
+        yield line
 
 
 def text_of(line: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ HEADINGS = {"CreatedAt": "CREATED AT", "LocalVolumes": "LOCAL VOLUMES"}
 
 
 def ps(context: Context, flags: Values) -> int:
+    """One row for each workload."""
     is_full = flags.on("no-trunc")
     query: dict[str, Any] = {
         "all": flags.on("all"),

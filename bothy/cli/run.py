@@ -46,7 +46,8 @@ def run(context: Context, flags: Values) -> int:
         manner = session.Manner(stdin="stdin" in streams, tty=tty, keys=keys, proxy=flags.on("sig-proxy", default=True))
         workload = created(pending.response().json(), flags)
         prepare(context, flags, workload)
-        return session.run_attached(context, workload, manner, streams=streams, is_removed=flags.on("rm"))
+        detach_keys = flags.text("detach-keys")
+        return session.run_attached(context, workload, manner, streams=streams, detach_keys=detach_keys, is_removed=flags.on("rm"))
     except BothyError as exc:
         tell(exc.message, exc.hint)
         return start_code(exc.errno, exc.stage)
@@ -72,8 +73,7 @@ def begin_create(context: Context, flags: Values, console: tuple[int, int]) -> P
     if flags.text("pull") == "always":
         pull(context, body["Image"], flags.text("platform"))
     query = {"name": flags.text("name") or None, "platform": flags.text("platform") or None}
-    client = context.client
-    return client.begin("POST", "/containers/create", query, body)
+    return context.client.begin("POST", "/containers/create", query, body)
 
 
 def created(answer: dict[str, Any], flags: Values) -> str:
@@ -128,10 +128,10 @@ def pull(context: Context, image: str, platform: str) -> None:
 
 
 def _run_detached(context: Context, flags: Values, pending: Pending) -> int:
+    """Start, print the id, and leave it."""
     workload = created(pending.response().json(), flags)
     prepare(context, flags, workload)
-    keys = flags.text("detach-keys")
-    context.post(f"/containers/{workload}/start", {"detachKeys": keys or None})
+    context.post(f"/containers/{workload}/start", {"detachKeys": flags.text("detach-keys") or None})
     out(workload)
     return 0
 

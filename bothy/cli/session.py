@@ -65,10 +65,9 @@ class Behaviour:
             pass  # it has ended, or has not begun
 
 
-def attach_query(streams: set[str], keys: str, *, logs: bool = False) -> dict[str, Any]:
+def attach_query(streams: set[str], keys: str) -> dict[str, Any]:
     """The parameters of `POST /containers/ID/attach`."""
-    query: dict[str, Any] = {"stream": 1, "logs": 1 if logs else None, "detachKeys": keys or None}
-    return query | dict.fromkeys(streams, 1)
+    return {"stream": 1, "detachKeys": keys or None, **dict.fromkeys(streams, 1)}
 
 
 class Manner:
@@ -138,13 +137,14 @@ class Verdict:
         return exit_code(self._told or {})
 
 
-def run_attached(context: Context, workload: str, manner: Manner, *, streams: set[str], is_removed: bool) -> int:
+def run_attached(context: Context, workload: str, manner: Manner, *, streams: set[str], detach_keys: str, is_removed: bool) -> int:
     """Attach, start and wait for a workload that was made; the exit code. With `is_removed`, it is gone when this returns.
+    `detach_keys` as they were given: the other end of the connection looks for the same.
 
     Raises BothyError where it can not be started.
     """
     client, base = context.client, f"/containers/{workload}"
-    attaching = client.begin("POST", f"{base}/attach", attach_query(streams, ""), upgrade=True)
+    attaching = client.begin("POST", f"{base}/attach", attach_query(streams, detach_keys), upgrade=True)
     verdict = Verdict(context, base, "removed" if is_removed else "next-exit")
     taken = attaching.hijacked()
     verdict.stand_by()

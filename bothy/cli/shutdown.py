@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
-from bothy.cli.context import Context
+from bothy.cli.context import Context, path_part
+from bothy.cli.errors import Failure
 from bothy.cli.flags import Command, Values
 from bothy.errors import Conflict, Unavailable
 
@@ -13,25 +14,33 @@ from bothy.errors import Conflict, Unavailable
 def shutdown(context: Context, flags: Values) -> int:
     """End the daemon and wait until it has ended: it holds its lock file (flock(2)) for as long as it lives.
 
-    It is not started for this. Raises Conflict where everything should go while workloads run.
+    It is not started for this. Raises Conflict where everything should go while workloads run, Failure where its lock is elsewhere.
     """
     from bothy.api.client import Client
 
     path = context.client.socket_path
     client = Client(path)
     try:
-        running = [str(workload["Id"]) for workload in client.request("GET", "/containers/json").json()]
+        running = [str(workload["Names"][0]).removeprefix("/") for workload in client.request("GET", "/containers/json").json()]
     except Unavailable:
         return 0
     if flags.on("force"):
-        for ident in running:
-            client.request("DELETE", f"/containers/{ident}", {"force": "1"}).close()
+        for name in running:
+            client.request("DELETE", f"/containers/{path_part(name)}", {"force": "1"}).close()
     elif running and flags.on("teardown"):
-        raise Conflict(f"{len(running)} workloads run", hint="stop them first, or --force removes them")
+        names = ", ".join(running)
+        raise Conflict(f"there are workloads that run: {names}", hint="stop them first, or --force removes them")
     client.request("POST", "/bothy/shutdown", {"teardown": "1"} if flags.on("teardown") else None).close()
     client.close()
-    with open(os.path.join(os.path.dirname(path), "daemon.lock")) as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    lock_path = os.path.join(os.path.dirname(path), "daemon.lock")
+    try:
+        with open(lock_path) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+    except OSError as exc:
+        raise Failure(
+            f"the engine was told to end; when it has can not be seen: {lock_path}: {exc.strerror}",
+            hint="its lock is beside its own socket, in the run folder",
+        ) from None
     return 0
 
 

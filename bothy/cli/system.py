@@ -45,6 +45,7 @@ DF_COLUMNS = (
 
 
 def info(context: Context, flags: Values) -> int:
+    """What the engine is, a line each, or by --format."""
     answer = context.get("/info")
     if _formatted(answer, flags.text("format")):
         return 0
@@ -93,6 +94,7 @@ def version(context: Context, flags: Values) -> int:
 
 
 def _formatted(answer: dict[str, Any], form: str) -> bool:
+    """Print an answer by --format; False where there is none."""
     if not form:
         return False
     if form == "json":
@@ -210,6 +212,7 @@ def _verbose(answer: dict[str, Any]) -> None:
 
 def prune(context: Context, flags: Values) -> int:
     """Everything that is not in use: workloads that ended, images, templates that are out of date, with --volumes volumes."""
+    from bothy.cli.images import deleted
     from bothy.cli.lifecycle import confirm, report
 
     everything = flags.on("all")
@@ -231,7 +234,7 @@ def prune(context: Context, flags: Values) -> int:
     dangling = f"dangling={'false' if everything else 'true'}"
     answer = context.post("/images/prune", {"filters": filters_query([dangling, *filters])})
     freed += answer.get("SpaceReclaimed") or 0
-    removed += [f"{word.lower()}: {what}" for step in answer.get("ImagesDeleted") or () for word, what in step.items()]
+    removed += deleted(answer)
     if not filters:
         removed += [f"template: {key}" for key in context.post("/bothy/templates/prune").get("TemplatesDeleted") or ()]
     report("Removed", removed, freed)

@@ -93,6 +93,7 @@ def clean(cell: str) -> str:
 
 
 def cut(cell: str, width: int) -> str:
+    """A cell in so many columns, with a mark where something was cut off."""
     return cell if len(cell) <= width else cell[: max(width - 1, 0)] + "…"
 
 

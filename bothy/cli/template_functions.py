@@ -29,6 +29,7 @@ def truth(value: Any) -> bool:
 
 
 def as_json(value: Any) -> str:
+    """A value as JSON on one line."""
     from bothy import quickjson
 
     return quickjson.dumps(value)
@@ -87,6 +88,8 @@ def _formatted(flags: str, verb: str, value: Any) -> str:
 
 
 def compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """A comparison that refuses values of different kinds, as Go's."""
+
     def checked(a: Any, b: Any) -> bool:
         if not (isinstance(a, (int, float)) and isinstance(b, (int, float))) and type(a) is not type(b):
             raise TypeError(f"can not compare {printed(a)!r} with {printed(b)!r}")

@@ -110,7 +110,10 @@ def lines(path: str, flag: str) -> list[str]:
             continue
         key = line.partition("=")[0]
         if not key or any(c.isspace() for c in key):
-            raise UsageError(f"{path!r}: the name {key!r} is empty or contains a space")
+            raise UsageError(
+                f"--{flag} {path!r}: the name {key!r} is empty or contains a space",
+                hint="a line is name=value, a name, or a # comment",
+            )
         found.append(line)
     return found
 
@@ -135,6 +138,7 @@ def _passed_on(text: str, ours: dict[str, str]) -> str:
 
 
 def labels(texts: list[str], files: list[str]) -> dict[str, str]:
+    """Labels of --label-file and --label: files first, the last of a key counts."""
     found: dict[str, str] = {}
     for path in files:
         found.update(pairs(lines(path, "label-file"), "label-file"))
@@ -156,7 +160,7 @@ def ulimit(text: str) -> dict[str, object]:
     if name not in ULIMITS:
         raise UsageError(f"invalid ulimit {text!r}: there is no limit {name!r}", hint=f"limits are {', '.join(ULIMITS)}")
     if high != -1 and (low > high or low == -1):
-        raise UsageError(f"invalid ulimit {text!r}: the soft limit is above the hard limit")
+        raise UsageError(f"invalid ulimit {text!r}: the soft limit is above the hard limit", hint="--ulimit takes name=soft[:hard]")
     return {"Name": name, "Hard": high, "Soft": low}
 
 
@@ -185,7 +189,9 @@ def restart_policy(text: str) -> dict[str, object]:
     try:
         return {"Name": name, "MaximumRetryCount": int(most)}
     except ValueError:
-        raise UsageError(f"invalid restart policy {text!r}: the number of retries is no number") from None
+        raise UsageError(
+            f"invalid restart policy {text!r}: the number of retries is no number", hint="for instance --restart on-failure:3"
+        ) from None
 
 
 def add_host(text: str) -> str:
@@ -204,5 +210,5 @@ def throttle(text: str, flag: str, *, is_size: bool) -> dict[str, object]:
     if is_size:
         return {"Path": path, "Rate": size(rate, flag)}
     if not rate.isdigit():
-        raise UsageError(f"invalid value {text!r} for --{flag}: the rate is no number")
+        raise UsageError(f"invalid value {text!r} for --{flag}: the rate is no number", hint=f"--{flag} takes /dev/name:rate")
     return {"Path": path, "Rate": int(rate)}

@@ -13,6 +13,7 @@ COLUMNS = (("Driver", "DRIVER", 0), ("Name", "VOLUME NAME", 1))
 
 
 def create(context: Context, flags: Values) -> int:
+    """Make a volume; prints its name, which is the engine's choice if none was given."""
     from bothy.cli import values
 
     name = flags.args[0] if flags.args else flags.text("name")
@@ -27,6 +28,7 @@ def create(context: Context, flags: Values) -> int:
 
 
 def listing(context: Context, flags: Values) -> int:
+    """One row for each volume."""
     from bothy.cli import tables
 
     found = context.get("/volumes", {"filters": filters_query(flags.many("filter")) or None}).get("Volumes") or []
@@ -36,6 +38,7 @@ def listing(context: Context, flags: Values) -> int:
 
 
 def row(volume: dict[str, Any]) -> dict[str, Any]:
+    """Docker's fields for `--format`, of an entry of `GET /volumes`."""
     labels = volume.get("Labels") or {}
     return {
         "Driver": volume.get("Driver") or "local",
@@ -47,10 +50,12 @@ def row(volume: dict[str, Any]) -> dict[str, Any]:
 
 
 def remove(context: Context, flags: Values) -> int:
+    """Remove each volume, with what is in it."""
     return each(flags.args, lambda name: context.delete(f"/volumes/{path_part(name)}", {"force": flags.on("force")}))
 
 
 def prune(context: Context, flags: Values) -> int:
+    """Remove volumes that no workload has, when that was confirmed."""
     from bothy.cli.lifecycle import confirm, report
 
     everything = flags.on("all")

@@ -37,6 +37,7 @@ def told(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]
             "invalid --host 'tcp://1.2.3.4'",
             "it is the path of a socket: unix:///run/bothy/bothy.sock",
         ),
+        (["save", "-o", "/dev/null", "x"], 1, "can not write '/dev/null': it is not a regular file", "bothy save … > /dev/null"),
         (["ps", "--filter", "x"], 125, "invalid filter 'x'", "--filter takes key=value, for instance status=exited"),
     ],
 )

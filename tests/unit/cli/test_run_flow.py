@@ -173,6 +173,26 @@ def test_without_rm_it_waits_for_the_exit(engine: Engine) -> None:
     assert "POST /containers/ID/wait?condition=next-exit" in engine.asked
 
 
+def test_both_ends_look_for_the_same_detach_keys(engine: Engine) -> None:
+    engine.run("run", "--detach-keys", "ctrl-x,q", "busybox")
+    assert "POST /containers/ID/attach?stream=1&detachKeys=ctrl-x%2Cq&" in "\n".join(engine.asked)
+
+
+def test_stats_do_without_what_has_ended_meanwhile(engine: Engine) -> None:
+    engine.answers["json"] = answer(200, [{"Id": IDENT}])
+    engine.answers["stats"] = answer(404, {"message": "no such container"})
+    done = engine.run("stats", "--no-stream", "--format", "{{.Name}}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert engine.run("stats", "--no-stream", "x").returncode == 1
+
+
+def test_shutdown_tells_that_it_can_not_see_the_end(engine: Engine) -> None:
+    engine.answers["json"] = answer(200, [])
+    done = engine.run("system", "shutdown")
+    assert done.returncode == 1
+    assert "daemon.lock: No such file or directory" in done.stderr
+
+
 def test_an_exit_code_that_comes_with_the_head_is_seen(engine: Engine) -> None:
     """The workload ends between two questions: head and body are one packet, and nothing is left to wait for."""
     state = {"Running": True}

@@ -76,7 +76,7 @@ def test_memory_sizes() -> None:
     ("seconds", "text"),
     [
         (0.4, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (150, "2 minutes"),
-        (3600, "About an hour"), (47 * 3600, "47 hours"), (13 * 86400, "13 days"), (20 * 86400, "2 weeks"),
+        (3600, "About an hour"), (9000, "3 hours"), (47 * 3600, "47 hours"), (13 * 86400, "13 days"), (20 * 86400, "2 weeks"),
         (90 * 86400, "3 months"), (800 * 86400, "2 years"),
     ],
 )  # fmt: skip
