@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bothy.linux.links import Interface
+from bothy.linux.links import Attachment
 from bothy.oci.runtime import Spec
 
 
@@ -29,8 +29,7 @@ class Rootfs:
 class ContainerPlan:
     """`id_base` is the host id of the container's id 0 (0: `--userns host`, no user namespace); its range is 65536 ids.
 
-    `interface` is configured inside the network namespace by the init stage (None with `none` and `host`); `veth` is the name
-    that the host's end of its pair gets, `bridge` the host's bridge that it is put on.
+    `attachments` are its interfaces, in their order (none with the modes `none` and `host`).
     `cgroup` is the path below each cgroup root (`/bothy/<id>`). `seccomp` is the path of a compiled BPF program, or empty.
     `idmapped_binds`: bind mounts get the container's id range too (host uid 0 shows as container uid 0).
     """
@@ -39,9 +38,7 @@ class ContainerPlan:
     spec: Spec
     rootfs: Rootfs
     id_base: int = 0
-    interface: Interface | None = None
-    veth: str = ""
-    bridge: str = ""
+    attachments: list[Attachment] = field(default_factory=list)
     cgroup: str = ""
     seccomp: str = ""
     init: bool = False

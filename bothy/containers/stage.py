@@ -160,8 +160,9 @@ def _init(child: Child, plan: ContainerPlan, sandbox: Sandbox, cgroup: Cgroup, s
     builder.enter()
     child.stage = "network"
     child.await_go()
-    if plan.interface and not plan.veth:  # else the keeper has done it, while the mounts were made
-        links.configure(plan.interface)
+    for attachment in plan.attachments:
+        if not attachment.link:  # else the keeper has done it, while the mounts were made
+            links.configure(attachment.interface)
     child.stage = "namespace"
     _enter_userns(plan, sandbox)
     child.stage = "streams"

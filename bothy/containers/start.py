@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from bothy.containers import stage
+from bothy.containers import network, stage
 from bothy.containers.cgroups.hierarchies import Hierarchies, of_this_host
 from bothy.containers.model import ContainerPlan
 from bothy.containers.running import Running
 from bothy.containers.sandbox import Sandbox
 from bothy.errors import StageError
-from bothy.linux import channel, links, namespaces, syscalls
+from bothy.linux import channel, namespaces, syscalls
 from bothy.oci.runtime import Process
 
 
@@ -154,17 +154,10 @@ class Container(Running):
             self._sandbox = None
 
     def _connect(self, sandbox: Sandbox) -> None:
-        """The keeper's part of the network: a veth pair, one end on the bridge, the other in the sandbox."""
-        plan = self._plan
-        if plan.veth and plan.interface and sandbox.netns >= 0:
-            try:
-                try:
-                    links.connect(plan.veth, plan.bridge, sandbox.netns, plan.interface)
-                except FileExistsError:  # of our last life: the kernel takes its time to let go of a dead namespace's links
-                    links.delete_link(plan.veth, missing_ok=True)
-                    links.connect(plan.veth, plan.bridge, sandbox.netns, plan.interface)
-            except OSError as exc:
-                raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.veth) from exc
+        """The keeper's part of the network: veth pairs, one end of each on its bridge, the other in the sandbox."""
+        for attachment in self._plan.attachments:
+            if attachment.link and sandbox.netns >= 0:
+                network.attach(sandbox.netns, attachment)
 
     def _spawn(self, become: Callable[[socket.socket], NoReturn], meanwhile: Callable[[], None] | None) -> Started:
         """Fork into the cgroup, do `meanwhile`, let the child go on, and wait for its exec or its end.

@@ -19,6 +19,7 @@ from bothy.jsonable import PLAIN
 from bothy.keeper import exits
 from bothy.keeper.model import Client, ExecPlan, Exit
 from bothy.linux import channel
+from bothy.linux.links import Attachment, Interface
 from bothy.log import logger
 
 _log = logger("engine")
@@ -105,6 +106,14 @@ class Keeper:
 
     async def update(self, resources: dict[str, Any]) -> None:
         await self._link.request("update", {"resources": resources})
+
+    async def connect(self, attachment: Attachment) -> None:
+        """Give the workload one more interface. Raises what went wrong; nothing of it is left then."""
+        await self._link.request("connect", {"attachment": PLAIN.to_data(attachment)})
+
+    async def disconnect(self, link: str, heir: Interface | None = None) -> None:
+        """Take an interface away by its outer end; `heir` gets the routes that it names. Raises what went wrong."""
+        await self._link.request("disconnect", {"link": link, "heir": PLAIN.to_data(heir) if heir else None})
 
     async def status(self) -> Running:
         return PLAIN.from_data(Running, await self._link.request("status"))

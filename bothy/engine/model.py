@@ -198,6 +198,7 @@ class EndpointConfig:
     aliases: list[str] = field(default_factory=list)
     mac_address: str = ""
     driver_opts: dict[str, str] = field(default_factory=dict)
+    gw_priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class NetworkingConfig:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One network attachment of a workload as it is: `address` in CIDR form."""
+    """One network of a workload as it is: `address` in CIDR form; `link` is the host's end, `interface` its name inside."""
 
     network: str
     network_name: str
@@ -215,6 +216,9 @@ class Endpoint:
     gateway: str
     mac: str
     aliases: list[str] = field(default_factory=list)
+    link: str = ""
+    interface: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,10 @@ def _adopt(hall: Hall, live: Live, keeper: Keeper, running: Running) -> None:
     for endpoint in record.endpoints:
         ports = [Published(p.container_port, p.protocol, p.host_ip, p.host_port) for p in record.ports]
         try:
-            hall.networks.adopt(live.id, endpoint.network, endpoint.address, ports, endpoint.mac)
+            hall.networks.adopt(
+                live.id, endpoint.network, endpoint.address, ports, endpoint.mac,
+                link=endpoint.link, interface=endpoint.interface, priority=endpoint.priority,
+            )  # fmt: skip
         except BothyError as exc:
             _log.error("the network of %s is not what it was: %s", live.id[:12], exc)
     status = Status.PAUSED if running.paused else Status.RUNNING

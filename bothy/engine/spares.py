@@ -99,7 +99,7 @@ class Spares:
 
     def order(self, record: Workload, plan: MachinePlan) -> None:
         """A machine has started: have another one like it wait."""
-        if self._hall.settings.spares < 1 or self._hall.closing or plan.shares or not plan.tap:
+        if self._hall.settings.spares < 1 or self._hall.closing or plan.shares or len(plan.attachments) != 1:
             return
         if self._next is not None:
             self._next.cancel()
@@ -131,7 +131,7 @@ class Spares:
         hall, ident = self._hall, names.new_id()
         with contextlib.ExitStack() as undo:
             undo.callback(hall.networks.release, ident)
-            lease = hall.networks.lease(ident, _NETWORK)
+            hall.networks.lease(ident, _NETWORK)
             folder = hall.paths.container(ident)
             undo.callback(trees.delete, str(folder))
             os.makedirs(folder, mode=0o711)
@@ -139,9 +139,7 @@ class Spares:
                 model,
                 id=ident,
                 scratch=Disk(str(folder / os.path.basename(model.scratch.path))),
-                interface=None,
-                tap=lease.link,
-                bridge=lease.bridge,
+                attachments=hall.networks.attachments(ident),
                 files={},
                 cgroup=f"/{hall.paths.scope}/{ident}",
                 warnings=[],
@@ -203,7 +201,7 @@ def _kind(plan: MachinePlan) -> tuple[object, ...]:
 
 def _hardware(plan: MachinePlan) -> tuple[object, ...]:
     """What can not be changed once QEMU runs."""
-    return (*_kind(plan), plan.id, plan.scratch, plan.tap, plan.bridge, plan.shares, plan.cgroup)
+    return (*_kind(plan), plan.id, plan.scratch, [(a.link, a.bridge) for a in plan.attachments], plan.shares, plan.cgroup)
 
 
 def _available_memory() -> int:

@@ -16,7 +16,7 @@ from bothy.containers.model import ContainerPlan, Rootfs
 from bothy.engine import binds, limits, merge, security
 from bothy.engine.model import ExecRequest, HostConfig, Workload
 from bothy.errors import Invalid
-from bothy.linux.links import Interface
+from bothy.linux.links import Attachment
 from bothy.machines.model import Disk, MachinePlan, Share
 from bothy.oci.runtime import Box, IdMapping, Linux, Mount, Process, Resources, Root, Spec, User
 from bothy.paths import Paths
@@ -26,12 +26,10 @@ FILES = ("resolv.conf", "hostname", "hosts")
 
 @dataclass(frozen=True)
 class Place:
-    """What a start has found or been given for a workload. `link` is the host's end of the veth, or the tap."""
+    """What a start has found or been given for a workload."""
 
     lowers: Sequence[Path] = ()
-    interface: Interface | None = None
-    link: str = ""
-    bridge: str = ""
+    attachments: Sequence[Attachment] = ()
     seccomp: str = ""
 
 
@@ -175,9 +173,7 @@ def container_plan(record: Workload, paths: Paths, place: Place, shm_size: int) 
         spec=replace(document, linux=replace(document.linux, cgroups_path=cgroup)),
         rootfs=rootfs,
         id_base=record.id_base,
-        interface=place.interface,
-        veth=place.link,
-        bridge=place.bridge,
+        attachments=list(place.attachments),
         cgroup=cgroup,
         seccomp=place.seccomp,
         init=bool(record.host_config.init),
@@ -222,9 +218,7 @@ def machine_plan(
         memory=memory,
         root=Disk(str(disk), readonly=True),
         scratch=Disk(str(folder / "disk.raw")),
-        interface=place.interface,
-        tap=place.link,
-        bridge=place.bridge,
+        attachments=list(place.attachments),
         shares=[Share(m.source, m.destination, "ro" in m.options) for m in binds_],
         files={f"/etc/{name}": text for name, text in files.items() if f"/etc/{name}" not in taken},
         cgroup=f"/{paths.scope}/{record.id}",

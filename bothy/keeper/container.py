@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from bothy.containers import network
 from bothy.containers.cgroups.hierarchies import of_this_host
 from bothy.containers.running import Running
 from bothy.containers.start import Container, Started, Stdio
@@ -25,6 +26,7 @@ from bothy.keeper.loop import IN, PRI, Loop
 from bothy.keeper.model import SPEC, ExecPlan, KeeperPlan
 from bothy.keeper.processes import Streams
 from bothy.linux import channel
+from bothy.linux.links import Attachment, Interface
 from bothy.oci.runtime import Resources
 
 _OOM_DELAY = 0.1
@@ -121,6 +123,29 @@ class ContainerWorkload:
     def update(self, resources: Resources, done: wall.Done) -> None:
         self._running.update(resources)
         done({})
+
+    def connect(self, attachment: Attachment, done: wall.Done) -> None:
+        self._change_network(lambda pidfd: network.attach_running(pidfd, attachment), done)
+
+    def disconnect(self, link: str, heir: Interface | None, done: wall.Done) -> None:
+        def change(pidfd: int) -> None:
+            network.detach(link)
+            if heir is not None:
+                network.reroute(pidfd, heir)
+
+        self._change_network(change, done)
+
+    def _change_network(self, change: Callable[[int], None], done: wall.Done) -> None:
+        """Do something to the network namespace in a helper: the kernel takes its time to delete a link."""
+        if not self._state["own_network"]:
+            raise StageError("network", "the container has no network of its own")
+        pidfd = self._running.pidfd
+
+        def work(sock: channel.Socket) -> None:
+            change(pidfd)
+            channel.send(sock, {})
+
+        helpers.await_message(self._loop, helpers.fork(work), lambda _message, _fds: done({}), done)
 
     def watch_oom(self, call: Callable[[], None]) -> None:
         """Call whenever memory has run out inside: a moment later, when the kernel has had time to kill."""

@@ -26,6 +26,7 @@ from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan
 from bothy.keeper.sessions import Session
 from bothy.keeper.workload import Process, Workload
 from bothy.linux import channel
+from bothy.linux.links import Attachment, Interface
 from bothy.oci.runtime import Resources
 
 _KEPT_CODES = 64
@@ -206,6 +207,16 @@ class Keeper:
         self._running()
         self._wall.update(PLAIN.from_data(Resources, request.message.get("resources")), self._answer(request))
 
+    def _connect(self, request: Request) -> None:
+        self._running()
+        self._wall.connect(PLAIN.from_data(Attachment, request.message.get("attachment")), self._answer(request))
+
+    def _disconnect(self, request: Request) -> None:
+        self._running()
+        heir = request.message.get("heir")
+        interface = PLAIN.from_data(Interface, heir) if heir else None
+        self._wall.disconnect(str(request.message["link"]), interface, self._answer(request))
+
     def _status(self, request: Request) -> None:
         execs = [{"exec": name, "pid": s.process.pid} for name, s in self._execs.items() if s.process is not None and not s.over]
         process = self._main.process
@@ -341,6 +352,8 @@ class Keeper:
         "top": _top,
         "stats": _stats,
         "update": _update,
+        "connect": _connect,
+        "disconnect": _disconnect,
         "status": _status,
     }
 

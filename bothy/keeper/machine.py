@@ -22,6 +22,7 @@ from bothy.keeper import workload as wall
 from bothy.keeper.guest_process import GuestProcess
 from bothy.keeper.loop import IN, OUT, Loop, Timer
 from bothy.keeper.model import ExecPlan
+from bothy.linux.links import Attachment, Interface
 from bothy.machines import launch, qmp, wire
 from bothy.machines.launch import Clone
 from bothy.machines.model import MachinePlan
@@ -148,6 +149,12 @@ class MachineWorkload:
 
     def update(self, resources: Resources, done: wall.Done) -> None:
         raise StageError("update", "the limits of a running machine can not be changed")
+
+    def connect(self, attachment: Attachment, done: wall.Done) -> None:
+        raise StageError("network", "the networks of a running machine can not be changed")
+
+    def disconnect(self, link: str, heir: Interface | None, done: wall.Done) -> None:
+        raise StageError("network", "the networks of a running machine can not be changed")
 
     def oom_count(self) -> int:
         return self._oom

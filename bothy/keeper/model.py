@@ -13,6 +13,8 @@ back. A request has `op` and `seq`; the answer has the same `seq` and either `ok
       │ signal {exec?, number}      resize {exec?, height, width}     │  `exec` is the id of an exec; without it the main program
       │ kill {discard?}   pause {}   resume {}   update {resources}   │  kill: SIGKILL to everything that runs inside
       │ top {args}                  stats {}                          │  ok {titles, processes}; ok {cpu_stats, …}
+      │ connect {attachment: Attachment}                              │  one more interface, with its routes
+      │ disconnect {link, heir: Interface?}                           │  and one less; the heir gets its routes from then on
       │ status {}                                                     │  ok {pid, started, paused, oom, execs: [{exec, pid}],
       │                                                               │  ended: [{exec, code}]}; pid 0: not started yet; ended:
       │                                                               │  the execs that ended last

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bothy.keeper.model import ExecPlan
+from bothy.linux.links import Attachment, Interface
 from bothy.oci.runtime import Resources
 
 STDOUT, STDERR = 1, 2
@@ -106,6 +107,15 @@ class Workload(Protocol):
         """The shapes of the Docker Engine API: cpu_stats, memory_stats, pids_stats, blkio_stats, networks."""
 
     def update(self, resources: Resources, done: Done) -> None: ...
+
+    def connect(self, attachment: Attachment, done: Done) -> None:
+        """One more interface, ready for use when `done` is called; its routes take the place of others to the same destinations.
+
+        A failure leaves nothing of it.
+        """
+
+    def disconnect(self, link: str, heir: Interface | None, done: Done) -> None:
+        """Take away the interface that leads to `link`, if it is there; then give `heir`, which is there, its routes."""
 
     def oom_count(self) -> int:
         """How often the kernel has killed inside for want of memory; valid until `close`."""

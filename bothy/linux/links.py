@@ -47,6 +47,18 @@ class Interface:
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """An interface of a workload and where it leads: `link`, the host's end of the pair (or the tap), is put on `bridge`.
+
+    Without a `link` nobody makes it: it is in the workload's network namespace already.
+    """
+
+    interface: Interface
+    link: str = ""
+    bridge: str = ""
+
+
+@dataclass(frozen=True)
 class Link:
     """An interface as the kernel has it. `master` is the index of the bridge it is on, 0 without one."""
 
@@ -232,6 +244,13 @@ def configure(interface: Interface) -> None:
     requests += [netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes]
     with Rtnetlink() as kernel:
         kernel.batch(requests)
+
+
+def add_routes(interface: Interface) -> None:
+    """Set the routes of an interface that is there and up, in the place of others to the same destinations. OSError(ENODEV)."""
+    index = index_of(interface.name)
+    with Rtnetlink() as kernel:
+        kernel.batch(netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes)
 
 
 def open_tap(name: str, bridge: str = "") -> int:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, NoReturn
 from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
 from bothy.linux import channel, links, netlink, syscalls
-from bothy.linux.links import Interface, Route
+from bothy.linux.links import Attachment, Interface, Route
 from bothy.machines import command, disks, guard, jail, qmp, rootdisk, saved, wire
 from bothy.machines.command import Backing
 from bothy.machines.guard import Guard
@@ -146,13 +146,14 @@ def _connect(plan: MachinePlan, mine: contextlib.ExitStack, its: contextlib.Exit
 def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, Any]:
     """What the agent needs to make a clone this machine, and to run its program (see `bothy.guest.late`)."""
     spec = plan.spec
+    card = plan.attachments[0] if plan.attachments else None
     return {
         "op": "boot",
         "time": time.time_ns(),
         "entropy": (_POOL_INFO.pack(SEED * 8, SEED) + os.urandom(SEED)).hex(),
         "hostname": spec.hostname,
-        "network": _network(plan.interface, clone.nic).hex() if plan.interface else "",
-        "ipv6": plan.interface is not None and any(":" in address for address in plan.interface.addresses),
+        "network": _network(card.interface, clone.nic).hex() if card else "",
+        "ipv6": card is not None and any(":" in address for address in card.interface.addresses),
         "fresh": clone.fresh,
         "mounted": clone.mounted,
         "readonly": spec.root.readonly,
@@ -175,7 +176,7 @@ def rehearsal(plan: MachinePlan, clone: Clone) -> dict[str, Any]:
         "time": time.time_ns(),
         "mounted": clone.mounted,
         "entropy": (_POOL_INFO.pack(0, SEED) + os.urandom(SEED)).hex(),
-        "network": [_network(trial, clone.nic).hex(), _messages([undo]).hex()] if plan.tap else [],
+        "network": [_network(trial, clone.nic).hex(), _messages([undo]).hex()] if plan.attachments else [],
         **order(process, stdin=False),
     }
 
@@ -226,25 +227,24 @@ def _make_scratch(plan: MachinePlan) -> bool:
 
 def _open_tap(plan: MachinePlan) -> int:
     """The machine's tap on its bridge; one that leads nowhere for a machine without network, whose guest has no card to see."""
+    card = plan.attachments[0] if plan.attachments else Attachment(Interface("", "", []), _NO_BRIDGE)
     try:
-        if not plan.tap:
-            return links.open_tap(_NO_BRIDGE)
         try:
-            return links.open_tap(plan.tap, plan.bridge)
+            return links.open_tap(card.link, card.bridge)
         except OSError as exc:
             if exc.errno != errno.EBUSY:
                 raise
-            return _open_another(plan)
+            return _open_another(card)
     except OSError as exc:
-        raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.tap) from exc
+        raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=card.link) from exc
 
 
-def _open_another(plan: MachinePlan) -> int:
+def _open_another(card: Attachment) -> int:
     """A tap beside the one of the machine's former life, which the kernel has not taken down yet."""
-    fd = links.open_tap(f"{plan.tap[:11]}r%d")
+    fd = links.open_tap(f"{card.link[:11]}r%d")
     try:
-        if plan.bridge:
-            links.set_up(links.tap_name(fd), plan.bridge)
+        if card.bridge:
+            links.set_up(links.tap_name(fd), card.bridge)
     except BaseException:
         os.close(fd)
         raise

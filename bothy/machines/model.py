@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bothy.linux.links import Interface
+from bothy.linux.links import Attachment
 from bothy.oci.runtime import Spec
 
 
@@ -36,8 +36,8 @@ class MachinePlan:
     """`template` is the folder of a ready template (see `bothy.machines.templates`). `vcpus` and `memory` (bytes) are those
     of the template. `root` is the image's EROFS disk, `scratch` the overlay's upper disk (a file made at launch if it is
     missing).
-    `tap` is the name of the tap that is made on `bridge`, empty with no network. `ephemeral`: the machine is removed when it has
-    ended, so nothing need be on its disk by then."""
+    `attachments` are its network cards, in their order; the `link` of each is a tap that is made. `ephemeral`: the machine is
+    removed when it has ended, so nothing need be on its disk by then."""
 
     id: str
     spec: Spec
@@ -46,9 +46,7 @@ class MachinePlan:
     memory: int
     root: Disk
     scratch: Disk
-    interface: Interface | None = None
-    tap: str = ""
-    bridge: str = ""
+    attachments: list[Attachment] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     cgroup: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -26,7 +27,11 @@ class Network:
 
 @dataclass(frozen=True)
 class Lease:
-    """One workload's place on a network: `address` in CIDR form; `link` is the name for the host's end of its veth, or its tap."""
+    """One workload's place on a network: `address` in CIDR form; `link` is the name for the host's end of its veth, or its tap.
+
+    `interface` is its name inside. `gateway` is empty where there is no way out (an internal network). `priority`: of several
+    networks the one with the highest leads out (see `ways_out`).
+    """
 
     workload: str
     network: str
@@ -37,10 +42,18 @@ class Lease:
     bridge: str
     link: str
     mtu: int = 1500
+    interface: str = "eth0"
+    priority: int = 0
 
     @property
     def ip(self) -> str:
         return self.address.partition("/")[0]
+
+
+def way_out(leases: Iterable[Lease]) -> Lease | None:
+    """The one of a workload's networks that its default route is on, as Docker chooses: by priority, then by name."""
+    leading = [lease for lease in leases if lease.gateway]
+    return min(leading, key=lambda lease: (-lease.priority, lease.network_name), default=None)
 
 
 @dataclass(frozen=True)

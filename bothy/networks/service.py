@@ -11,6 +11,7 @@ Not to be shared by threads. Errors are BothyErrors, and OSErrors where the kern
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -22,11 +23,11 @@ from ipaddress import IPv4Network
 from bothy.errors import Broken, Conflict, Forbidden, Invalid, NotFound
 from bothy.jsonable import PLAIN
 from bothy.linux import links
-from bothy.linux.links import Interface, Route
+from bothy.linux.links import Attachment, Interface, Route
 from bothy.log import logger
 from bothy.networks import bridge, conntrack, firewall, foreign
 from bothy.networks.ipam import Pool, choose_subnet, mac_of, parse_subnet
-from bothy.networks.model import Lease, Network, PortRequest, Published
+from bothy.networks.model import Lease, Network, PortRequest, Published, way_out
 from bothy.networks.nftables import Nftables, Watch
 from bothy.networks.ports import Ports
 from bothy.paths import Paths
@@ -35,6 +36,7 @@ DEFAULT = "bridge"
 BUILT_IN = {"bridge": "bridge", "host": "host", "none": "null"}
 # `Networks.list` hides the built-in one from the annotations of its class
 Leases = list[Lease]
+Attachments = list[Attachment]
 PublishedPorts = list[Published]
 Names = list[str]
 _log = logger("networks")
@@ -131,7 +133,9 @@ class Networks:
 
     # -- leases
 
-    def lease(self, workload: str, network: str = DEFAULT, *, address: str = "", mac: str = "") -> Lease:
+    def lease(
+        self, workload: str, network: str = DEFAULT, *, address: str = "", mac: str = "", interface: str = "", priority: int = 0
+    ) -> Lease:
         """An address on a network for a workload, of its own choice if `address`; its bridge is there afterwards.
 
         The same lease again if it has one. Raises NotFound, Invalid (a network without addresses), Unavailable.
@@ -145,9 +149,20 @@ class Networks:
             pool.claim(address, workload)
         else:
             address = pool.take(workload)
-        return self._note(workload, found, address, mac)
+        return self._note(workload, found, address, mac, interface=interface, priority=priority)
 
-    def adopt(self, workload: str, network: str, address: str, ports: Sequence[Published] = (), mac: str = "") -> Lease:
+    def adopt(
+        self,
+        workload: str,
+        network: str,
+        address: str,
+        ports: Sequence[Published] = (),
+        mac: str = "",
+        *,
+        link: str = "",
+        interface: str = "",
+        priority: int = 0,
+    ) -> Lease:
         """Take back what a running workload had under the last daemon. Changes nothing in the kernel: call `reconcile` after all.
 
         `address` with or without a prefix length. Raises NotFound, Invalid, Conflict.
@@ -158,7 +173,7 @@ class Networks:
         for port in self._ports.adopt(workload, ports):
             _log.warning("%s of workload %s has been bound by another program", port, workload[:12])
         self._addresses = {**dict.fromkeys(ports, address), **self._addresses}  # of several networks the first has the ports
-        return self._note(workload, found, address, mac)
+        return self._note(workload, found, address, mac, link, interface, priority)
 
     def release(self, workload: str) -> None:
         """Give back all that a workload has: addresses and published ports. One that has nothing is no error."""
@@ -173,11 +188,11 @@ class Networks:
         """All leases, or those on one network (by id)."""
         return [lease for held in self._leases.values() for lease in held.values() if network in ("", lease.network)]
 
-    def interface(self, lease: Lease, name: str = "eth0") -> Interface:
-        """How the workload's end looks from inside."""
-        internal = lease.network in self._networks and self._networks[lease.network].internal
-        routes = [] if internal else [Route("default", lease.gateway)]
-        return Interface(name, lease.mac, [lease.address], routes, lease.mtu)
+    def attachments(self, workload: str) -> Attachments:
+        """A workload's interfaces, as its plan needs them, in the order of its leases; the default route is on one of them."""
+        leases = list(self._leases.get(workload, {}).values())
+        leading = way_out(leases)
+        return [attachment(lease, leads_out=lease is leading) for lease in leases]
 
     def attached(self, workload: str) -> None:
         """To be called when a workload that has published ports has its link: lets it reach itself by the host's address.
@@ -346,7 +361,9 @@ class Networks:
         if udp:
             conntrack.forget_udp(udp, [address])
 
-    def _note(self, workload: str, network: Network, address: str, mac: str) -> Lease:
+    def _note(
+        self, workload: str, network: Network, address: str, mac: str, link: str = "", interface: str = "", priority: int = 0
+    ) -> Lease:
         pool = self._pool(network)
         held = self._leases.setdefault(workload, {})
         lease = Lease(
@@ -354,11 +371,13 @@ class Networks:
             network=network.id,
             network_name=network.name,
             address=f"{address}/{pool.cidr}",
-            gateway=network.gateway,
+            gateway="" if network.internal else network.gateway,
             mac=mac or mac_of(address),
             bridge=network.bridge,
-            link=f"by{workload[:12]}" + (f"{len(held):x}"[-1] if held else ""),
+            link=link or _link(workload, {lease.link for lease in held.values()}),
             mtu=self._mtu or bridge.DEFAULT_MTU,
+            interface=interface or _free_name({lease.interface for lease in held.values()}),
+            priority=priority,
         )
         held[network.id] = lease
         return lease
@@ -400,6 +419,22 @@ class Networks:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._file)
+
+
+def attachment(lease: Lease, *, leads_out: bool) -> Attachment:
+    """What becomes of a lease in a plan: an interface inside, with the default route if it `leads_out`, and what it leads to."""
+    routes = [Route("default", lease.gateway)] if leads_out else []
+    return Attachment(Interface(lease.interface, lease.mac, [lease.address], routes, lease.mtu), lease.link, lease.bridge)
+
+
+def _link(workload: str, taken: set[str]) -> str:
+    """A name for the host's end, at most 15 characters: of a further network with a shorter part of the id and a number."""
+    names = (f"by{workload[:10]}-{number:x}" for number in itertools.count(1))
+    return next(name for name in (f"by{workload[:12]}", *itertools.islice(names, len(taken))) if name not in taken)
+
+
+def _free_name(taken: set[str]) -> str:
+    return next(name for name in map("eth{}".format, range(len(taken) + 1)) if name not in taken)
 
 
 def _now() -> str:

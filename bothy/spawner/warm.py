@@ -10,7 +10,7 @@ from bothy.containers.model import ContainerPlan, Rootfs
 from bothy.jsonable import PLAIN
 from bothy.keeper import exits, logs
 from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan, LogPlan
-from bothy.linux.links import Interface, Route
+from bothy.linux.links import Attachment, Interface, Route
 from bothy.machines.model import Disk, MachinePlan, Share
 from bothy.oci import runtime as oci
 
@@ -36,8 +36,9 @@ def example() -> tuple[KeeperPlan, ExecPlan]:
     )
     spec = oci.Spec(process, oci.Root("/"), "host", [oci.Mount("/proc", options=["ro"])], linux, {"a": "b"})
     interface = Interface("eth0", "02:00:00:00:00:01", ["10.0.0.2/8"], [Route("default", "10.0.0.1")])
-    container = ContainerPlan("c", spec, Rootfs("/", ["/"], "/", "/"), interface=interface, warnings=["w"])
-    machine = MachinePlan("m", spec, "/", 1, 1, Disk("/"), Disk("/"), interface, shares=[Share("/", "/")], files={"/a": "b"})
+    attached = [Attachment(interface, "l", "b")]
+    container = ContainerPlan("c", spec, Rootfs("/", ["/"], "/", "/"), attachments=attached, warnings=["w"])
+    machine = MachinePlan("m", spec, "/", 1, 1, Disk("/"), Disk("/"), attached, shares=[Share("/", "/")], files={"/a": "b"})
     return KeeperPlan("k", LogPlan("/log"), container, machine), ExecPlan("e", process)
 
 

@@ -19,12 +19,12 @@ from bothy.engine.containers import create, ending, network, plans
 from bothy.engine.execs import start_code
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
-from bothy.engine.model import Endpoint, PublishedPort, Status, Wall
+from bothy.engine.model import PublishedPort, Status, Wall
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Broken, Conflict, NotFound, Unavailable, Unchanged
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import KeeperPlan, LogPlan
-from bothy.networks.model import Lease, PortRequest
+from bothy.networks.model import Lease, PortRequest, way_out
 
 Progress = Callable[[str], None]
 
@@ -127,19 +127,19 @@ async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListene
     """Everything up to the answer of the keeper, or nothing."""
     await create.ensure_mounts(hall, live.record)
     with contextlib.ExitStack() as undo:
-        lease = _network(hall, live, undo)
+        leases = network.take(hall, live.record, undo)
         if live.record.wall is Wall.CONTAINER and spec.has_user_namespace(live.record.host_config):
             id_base = hall.spawner.take_range()
             undo.callback(hall.ranges.give_back, id_base)
         else:
             id_base = 0
-        endpoints = [Endpoint(lease.network, lease.network_name, lease.address, lease.gateway, lease.mac)] if lease else []
-        published = _publish(hall, live, lease)
+        endpoints = [network.endpoint(lease) for lease in leases]
+        published = _publish(hall, live, leases)
         hall.workloads.change(live, status=Status.STARTING, id_base=id_base, endpoints=endpoints, ports=published)
         for endpoint in endpoints:
             attributes = {"container": live.id, "name": endpoint.network_name, "type": "bridge"}
             hall.events.publish("network", "connect", endpoint.network, attributes)
-        plan = await _plan(hall, live, lease)
+        plan = await _plan(hall, live, leases)
         undo.callback(ending.remove_keeper_folder, hall, live.id)
         result = await _keep(hall, live, plan)
         undo.pop_all()
@@ -148,41 +148,27 @@ async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListene
     return result
 
 
-def _network(hall: Hall, live: Live, undo: contextlib.ExitStack) -> Lease | None:
-    """The workload's place on its network, None with `none` and `host`."""
-    record = live.record
-    mode = record.host_config.network_mode
-    if mode in ("none", "host"):
-        return None
-    asked = record.networking.endpoints_config.get(mode)
-    address = str(asked.ipam_config.get("IPv4Address") or "") if asked and asked.ipam_config else ""
-    mac = (asked.mac_address if asked else "") or record.config.mac_address
-    undo.callback(hall.networks.release, live.id)
-    return hall.networks.lease(live.id, mode, address=address, mac=mac)
-
-
-def _publish(hall: Hall, live: Live, lease: Lease | None) -> list[PublishedPort]:
-    if lease is None:
+def _publish(hall: Hall, live: Live, leases: list[Lease]) -> list[PublishedPort]:
+    leading = way_out(leases)
+    if leading is None:
         return []
     record = live.record
     wanted = ports.publications(
         record.config.exposed_ports, record.host_config.port_bindings, publish_all=record.host_config.publish_all_ports
     )
     requests = [PortRequest(p.container_port, p.protocol, p.host_ip, p.host_port) for p in wanted]
-    found = hall.networks.publish(live.id, lease.address, requests)
+    found = hall.networks.publish(live.id, leading.address, requests)
     return [PublishedPort(p.container_port, p.protocol, p.host_ip, p.host_port) for p in found]
 
 
-async def _plan(hall: Hall, live: Live, lease: Lease | None) -> KeeperPlan:
+async def _plan(hall: Hall, live: Live, leases: list[Lease]) -> KeeperPlan:
     """The keeper's plan; makes the workload's folder and its small files."""
     record, settings = live.record, hall.settings
     folder = hall.paths.container(live.id)
-    files = network.small_files(record, lease)
+    files = network.small_files(record, leases)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        place = spec.Place()
-        if lease is not None:
-            place = spec.Place(interface=hall.networks.interface(lease), link=lease.link, bridge=lease.bridge)
+        place = spec.Place(attachments=hall.networks.attachments(live.id))
         container = vm = None
         if record.wall is Wall.CONTAINER:
             for name in ("upper", "work"):

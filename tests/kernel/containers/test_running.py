@@ -16,7 +16,7 @@ from bothy.containers import sandbox
 from bothy.containers.start import Container, Stdio
 from bothy.errors import StageError
 from bothy.linux import links
-from bothy.linux.links import Interface, Route
+from bothy.linux.links import Attachment, Interface, Route
 from bothy.oci.runtime import Box, Cpu, Memory, Pids, Process, Resources, User
 
 
@@ -241,7 +241,7 @@ def test_a_network_of_its_own(rig: Any, veth: str) -> None:
         links.add_address(bridge, "198.18.77.1/24")
         interface = Interface("eth0", "02:42:c6:12:4d:02", ["198.18.77.2/24"], [Route("default", "198.18.77.1")], 1400)
         script = "ip -o addr show eth0; ip route; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu"
-        result = rig.run(["sh", "-c", script], interface=interface, veth=f"{veth}v", bridge=bridge)
+        result = rig.run(["sh", "-c", script], attachments=[Attachment(interface, f"{veth}v", bridge)])
         assert "198.18.77.2/24" in result.out
         assert "default via 198.18.77.1" in result.out
         assert result.out.split()[-2:] == ["02:42:c6:12:4d:02", "1400"]
@@ -249,9 +249,9 @@ def test_a_network_of_its_own(rig: Any, veth: str) -> None:
         def body(container: Container, started: Any) -> Any:
             return list(container.stats()["networks"])
 
-        plan = rig.plan(["sleep", "60"], interface=interface, veth=f"{veth}v", bridge=bridge)
+        plan = rig.plan(["sleep", "60"], attachments=[Attachment(interface, f"{veth}v", bridge)])
         assert rig.keep(plan, body) == ["eth0"]
-        failure = rig.run(["true"], interface=interface, veth=f"{veth}v", bridge=f"{veth}none").failure
+        failure = rig.run(["true"], attachments=[Attachment(interface, f"{veth}v", f"{veth}none")]).failure
         assert (failure["stage"], failure["errno"]) == ("network", errno.ENODEV)
     finally:
         links.delete_link(bridge)

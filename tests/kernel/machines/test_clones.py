@@ -14,6 +14,7 @@ import pytest
 
 from bothy.errors import StageError
 from bothy.linux import links
+from bothy.linux.links import Attachment
 from bothy.machines import jail, wire
 from bothy.machines.model import Share
 from tests.support.machines import INTERFACE, Machines, taps
@@ -115,7 +116,7 @@ def test_a_machine_on_a_bridge(machines: Machines) -> None:
     try:
         links.add_address(bridge, "172.31.99.1/24")
         plan = machines.plan("sh", "-c", "ip addr show eth0; ip route; ping -c 1 -w 5 172.31.99.1 && echo reached")
-        done = machines.machine(replace(plan, interface=INTERFACE, tap=tap, bridge=bridge)).run()
+        done = machines.machine(replace(plan, attachments=[Attachment(INTERFACE, tap, bridge)])).run()
         assert f"link/ether {INTERFACE.mac}" in done.text
         assert "inet 172.31.99.2/24" in done.text
         assert "default via 172.31.99.1 dev eth0" in done.text

@@ -20,7 +20,7 @@ import pytest
 from bothy.linux import links
 from bothy.linux.links import Interface, Route
 from bothy.networks.model import Lease
-from bothy.networks.service import Networks
+from bothy.networks.service import Networks, attachment
 from bothy.paths import Paths
 
 CLONE_NEWNET = 0x40000000
@@ -85,7 +85,7 @@ class World:
     def workload(self, networks: Networks, name: str, network: str = "bridge") -> Workload:
         lease = networks.lease(name * 64, network)
         netns = self.netns()
-        interface = networks.interface(lease)
+        interface = attachment(lease, leads_out=bool(lease.gateway)).interface
         links.connect(lease.link, lease.bridge, netns, interface)
         return Workload(self, netns, lease)
 

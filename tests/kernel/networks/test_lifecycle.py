@@ -51,7 +51,7 @@ def test_the_uplinks_mtu_is_the_workloads(world: World, networks: Networks) -> N
     world.add_neighbour()
     links.set_mtu("uplink", 1400)
     lease = networks.lease(A)
-    assert (lease.mtu, links.links()[lease.bridge].mtu, networks.interface(lease).mtu) == (1400, 1400, 1400)
+    assert (lease.mtu, links.links()[lease.bridge].mtu, networks.attachments(lease.workload)[0].interface.mtu) == (1400, 1400, 1400)
 
 
 def test_a_subnet_is_free_and_then_stays(world: World, networks: Networks, paths: Paths) -> None:

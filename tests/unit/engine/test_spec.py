@@ -12,7 +12,7 @@ from bothy.engine.model import Config, ExecRequest, HostConfig, MountRecord, Net
 from bothy.errors import Invalid
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import KeeperPlan, LogPlan
-from bothy.linux.links import Interface
+from bothy.linux.links import Attachment, Interface
 from bothy.paths import Paths
 
 PATHS = Paths(Path("/root-folder"), Path("/run-folder"))
@@ -116,7 +116,8 @@ def test_a_machine_gets_shares_files_and_whole_processors() -> None:
     host = HostConfig(network_mode="bridge", nano_cpus=15 * 10**8, memory=(100 << 20) + 1, binds=["/src:/dst:ro", "vv:/vol"])
     mounts = [MountRecord("bind", "/src", "/dst"), MountRecord("volume", "/volumes/v/_data", "/vol")]
     workload = record(host=host, mounts=mounts, wall=Wall.VM, id_base=0)
-    place = spec.Place(interface=Interface("eth0", "02:00:00:00:00:02", ["172.30.0.2/16"]), link="tap0", bridge="bothy0")
+    card = Attachment(Interface("eth0", "02:00:00:00:00:02", ["172.30.0.2/16"]), "tap0", "bothy0")
+    place = spec.Place(attachments=[card])
     cpus, memory = spec.vcpus(host, 1), spec.machine_memory(host, 1)
     found = spec.machine_plan(
         workload, PATHS, place, 64 << 20, {"hosts": "h", "hostname": "n", "resolv.conf": "r"},
@@ -129,7 +130,7 @@ def test_a_machine_gets_shares_files_and_whole_processors() -> None:
     ]
     assert found.files == {"/etc/hosts": "h", "/etc/hostname": "n", "/etc/resolv.conf": "r"}
     assert all(m.type != "bind" for m in found.spec.mounts)
-    assert (found.tap, found.bridge) == ("tap0", "bothy0")
+    assert found.attachments == [card]
     assert found.scratch.path.startswith(f"/root-folder/containers/{ID}/")
 
 

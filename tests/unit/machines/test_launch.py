@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bothy.linux import netlink
-from bothy.linux.links import Interface, Route
+from bothy.linux.links import Attachment, Interface, Route
 from bothy.machines import jail, launch
 from bothy.machines.model import Disk, MachinePlan, Share
 from bothy.oci.runtime import Box, Linux, Mount, Pids, Process, Resources, Root, Spec
@@ -24,7 +24,9 @@ def plan(**changes: Any) -> MachinePlan:
         Mount("/proc", "proc", "proc"),
     ]
     spec = Spec(Process(["true"], env=["A=b"]), Root("/"), "name", mounts, Linux(resources=Resources(pids=Pids(7))))
-    made = MachinePlan("abc", spec, "/t", 1, 1, Disk("/r", readonly=True), Disk("/s"), INTERFACE, files={"/etc/hosts": "h"})
+    made = MachinePlan(
+        "abc", spec, "/t", 1, 1, Disk("/r", readonly=True), Disk("/s"), [Attachment(INTERFACE, "t")], files={"/etc/hosts": "h"}
+    )
     return replace(made, **changes)
 
 
@@ -70,12 +72,12 @@ def test_the_network_is_ready_to_be_sent() -> None:
         data = data[(length + 3) & ~3 :]
     assert kinds == [netlink.RTM_NEWLINK, netlink.RTM_NEWADDR, netlink.RTM_NEWROUTE]
     assert flags == [False, False, True]
-    assert boot(plan(interface=None))["network"] == ""
+    assert boot(plan(attachments=[]))["network"] == ""
 
 
 def test_ipv6_is_told() -> None:
     assert not boot(plan())["ipv6"]
-    assert boot(plan(interface=replace(INTERFACE, addresses=["fd00::2/64"])))["ipv6"]
+    assert boot(plan(attachments=[Attachment(replace(INTERFACE, addresses=["fd00::2/64"]))]))["ipv6"]
 
 
 def test_shares_do_not_tell_the_guest_where_they_are_on_the_host() -> None:
