@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Protocol
 
 from bothy.errors import Invalid
-from bothy.images import headers
-from bothy.images.headers import BLOCK, Damaged, Entry
 from bothy.images.layers import Source
 from bothy.linux import syscalls
+from bothy.oci.tar import headers
+from bothy.oci.tar.headers import BLOCK, Damaged, Entry
 
 MAX_MEMBERS = 100_000
 MAX_JSON = 16 << 20

@@ -16,11 +16,11 @@ import errno
 import os
 import stat
 
-from bothy.images import headers, tar
 from bothy.images import recipe as recipes
-from bothy.images.headers import Damaged
 from bothy.images.streams import Stream
 from bothy.linux import syscalls
+from bothy.oci.tar import headers, reader
+from bothy.oci.tar.headers import Damaged
 
 WHITEOUT, OPAQUE_MARK, AUFS_META = b".wh.", b".wh..wh..opq", b".wh..wh."
 OPAQUE = "trusted.overlay.opaque"
@@ -68,7 +68,7 @@ class Unpacker:
     """
 
     def __init__(self, stream: Stream, recipe: recipes.Writer, *, inline: bool = False) -> None:
-        self._reader = tar.Reader(stream, recipe)
+        self._reader = reader.Reader(stream, recipe)
         self._inline = inline
         self._folders: set[bytes] = {b""}
         self._metadata: dict[bytes, headers.Entry] = {}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothy.images.headers import Damaged
 from bothy.images.unpack import clean
+from bothy.oci.tar.headers import Damaged
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothy.images import headers
-from bothy.images.headers import Damaged, Entry
+from bothy.oci.tar import headers
+from bothy.oci.tar.headers import Damaged, Entry
 
 
 def header_of(**fields) -> bytes:

@@ -1,4 +1,4 @@
-"""A lean tar reader for layers, with sparse files. It reads, and does nothing else.
+"""A lean tar reader, with sparse files. It reads, and does nothing else.
 
     for entry in Reader(stream, recipe):      every entry once, in order
         reader.content(entry)                 its bytes as (offset in the file, piece), holes left out
@@ -9,10 +9,10 @@ Written because the standard library's tarfile costs more than the system calls 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
-from bothy.images import headers
-from bothy.images import recipe as recipes
-from bothy.images.headers import (
+from bothy.oci.tar import headers
+from bothy.oci.tar.headers import (
     BLOCK,
     DIRECTORY,
     GNU_LINK,
@@ -32,15 +32,47 @@ from bothy.images.headers import (
     number,
     show,
 )  # fmt: skip
-from bothy.images.streams import Stream
 
 MAX_SPARSE = 1 << 20
+
+
+class Stream(Protocol):
+    """Where the bytes come from."""
+
+    def take(self, size: int) -> bytes:
+        """Exactly `size` bytes; empty at the very end. Raises Damaged if it ends within."""
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """`size` bytes in pieces as they come. Raises Damaged if it ends within."""
+
+    def rest(self) -> Iterator[memoryview]:
+        """Everything that is left."""
+
+
+class Recipe(Protocol):
+    """Who is told what passes, to put the same archive together again."""
+
+    def raw(self, data: bytes | memoryview) -> None:
+        """These bytes."""
+
+    def file(self, path: bytes, size: int) -> None:
+        """The content of a file of the folder."""
+
+
+class Forgetful:
+    """A recipe for archives that nobody will want again."""
+
+    def raw(self, data: bytes | memoryview) -> None:
+        return
+
+    def file(self, path: bytes, size: int) -> None:
+        return
 
 
 class Reader:
     """Reads entries from a stream, and writes down in a recipe what a folder will not keep."""
 
-    def __init__(self, stream: Stream, recipe: recipes.Writer) -> None:
+    def __init__(self, stream: Stream, recipe: Recipe) -> None:
         self._stream = stream
         self._recipe = recipe
         self._left = 0
