@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Result, TestEngine
-from tests.support.settle import assert_settled, become_subreaper, snapshot
+from tests.support.sessions import busybox_engine, settling
 
 WALLS = ("container", "vm")
 
@@ -19,18 +18,8 @@ WALLS = ("container", "vm")
 @pytest.fixture(scope="session")
 def engine() -> Iterator[TestEngine]:
     """An engine with a busybox image, ended and removed at the end of the session."""
-    if os.geteuid():
-        pytest.fail("the end-to-end tests need root")
-    become_subreaper()
-    root = Path(tempfile.mkdtemp(prefix="bothy-test-", dir="/var/tmp"))
-    run = Path(tempfile.mkdtemp(prefix="bothy-test-", dir="/run"))
-    engine = TestEngine(root, run)
-    try:
-        engine("image", "bootstrap", "busybox", timeout=120).ok()
-        engine("run", "--rm", "busybox", "true").ok()
+    with busybox_engine() as engine:
         yield engine
-    finally:
-        engine.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -66,19 +55,15 @@ def bothy(request: pytest.FixtureRequest, engine: TestEngine) -> Iterator[Walled
     """The CLI, over both walls. After the test every workload is removed and everything must have settled."""
     if request.param == "vm":
         request.getfixturevalue("machines")
-    before = snapshot(engine)
-    yield Walled(engine, request.param)
-    _remove_left_workloads(engine)
-    assert_settled(engine, before)
+    with settling(engine):
+        yield Walled(engine, request.param)
 
 
 @pytest.fixture
 def settled(engine: TestEngine) -> Iterator[TestEngine]:
     """The engine, for tests that are about neither wall or both at once; everything must settle after them."""
-    before = snapshot(engine)
-    yield engine
-    _remove_left_workloads(engine)
-    assert_settled(engine, before)
+    with settling(engine):
+        yield engine
 
 
 @pytest.fixture
@@ -94,8 +79,3 @@ def another(settled: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> It
     yield make
     for engine in made:
         engine.shutdown()
-
-
-def _remove_left_workloads(engine: TestEngine) -> None:
-    if left := engine("ps", "-aq", "--no-trunc").out.split():
-        engine("rm", "-f", "-v", *left).ok()

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bothy.api.client import Client
 from tests.support.engine import TestEngine, await_
-from tests.support.settle import assert_settled, become_subreaper, snapshot
+from tests.support.sessions import busybox_engine, settling
+from tests.support.settle import snapshot
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[TestEngine]:
     """An engine with a busybox image."""
-    if os.geteuid():
-        pytest.fail("these tests need root")
-    become_subreaper()
-    root = Path(tempfile.mkdtemp(prefix="bothy-api-", dir="/var/tmp"))
-    run = Path(tempfile.mkdtemp(prefix="bothy-api-", dir="/run"))
-    engine = TestEngine(root, run)
-    try:
-        engine("image", "bootstrap", "busybox", timeout=120).ok()
-        engine("run", "--rm", "busybox", "true").ok()
+    with busybox_engine() as engine:
         yield engine
-    finally:
-        engine.shutdown()
 
 
 @pytest.fixture
 def settled(engine: TestEngine) -> Iterator[TestEngine]:
     """The engine; what a test leaves behind is removed, and then there must be nothing more than before it."""
     await_pool(engine)
-    before = snapshot(engine)
-    yield engine
-    if left := engine("ps", "-aq", "--no-trunc").out.split():
-        engine("rm", "-f", "-v", *left).ok()
-    assert_settled(engine, before)
+    with settling(engine):
+        yield engine
 
 
 def await_pool(engine: TestEngine) -> None:

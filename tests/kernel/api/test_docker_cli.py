@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
-import termios
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.engine import Result, TestEngine, await_
+from tests.support.terminals import Terminal, Terminals
 
 CLIENTS = [path for path in ("/usr/bin/docker", "/usr/local/bin/docker") if Path(path).exists()]
 
@@ -48,63 +43,11 @@ def docker(request: pytest.FixtureRequest, settled: TestEngine) -> Docker:
     return Docker(request.param, settled)
 
 
-class Terminal:
-    """A docker command on a terminal of its own."""
-
-    def __init__(self, docker: Docker, *args: str, rows: int = 24, columns: int = 80) -> None:
-        self.master, slave = pty.openpty()
-        self.resize(rows, columns)
-        self.process = subprocess.Popen(
-            [docker.path, *args], stdin=slave, stdout=slave, stderr=slave, env=docker.env, start_new_session=True
-        )
-        os.close(slave)
-        self.seen = b""
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, data: bytes) -> None:
-        os.write(self.master, data)
-
-    def expect(self, pattern: bytes, seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while not re.search(pattern, self.seen):
-            assert select.select([self.master], [], [], max(0, end - time.monotonic()))[0], self.seen
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:
-                data = b""
-            assert data, self.seen
-            self.seen += data
-
-    def wait(self) -> int:
-        while True:
-            try:
-                if not os.read(self.master, 65536):
-                    break
-            except OSError:
-                break
-        return self.process.wait(20)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
 @pytest.fixture
-def terminals() -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        terminal.close()
-
-
-def open_terminal(terminals: list[Terminal], docker: Docker, *args: str, rows: int = 24, columns: int = 80) -> Terminal:
-    terminal = Terminal(docker, *args, rows=rows, columns=columns)
-    terminals.append(terminal)
-    return terminal
+def open_terminal(docker: Docker) -> Iterator[Callable[..., Terminal]]:
+    """Opens a terminal on which a docker command runs."""
+    with Terminals() as terminals:
+        yield lambda *args, **size: terminals.open([docker.path, *args], docker.env, **size)
 
 
 def test_run(docker):
@@ -219,49 +162,43 @@ def test_what_clients_ask_when_they_begin_and_clean_up(docker):
     assert docker("service", "ls").code == 1
 
 
-def test_a_terminal_with_its_size(docker, terminals):
-    terminal = open_terminal(terminals, docker, "run", "--rm", "-it", "busybox", "sh", rows=31, columns=97)
-    terminal.expect(rb"# ")
+def test_a_terminal_with_its_size(docker, open_terminal):
+    terminal = open_terminal("run", "--rm", "-it", "busybox", "sh", rows=31, columns=97)
+    terminal.expect(r"# ")
+
+    def has_size(text: str) -> bool:
+        terminal.type("stty size\r")
+        return text in terminal.expect(r"stty size\r\n[^\r]*\r\n")
+
     # docker sends the size after the start: it may arrive after the first prompt
-    for _ in range(50):
-        terminal.type(b"stty size\r")
-        time.sleep(0.05)
-        terminal.expect(rb"\d+ \d+\r\n|standard input\r\n")
-        if re.search(rb"31 97\r", terminal.seen):
-            break
-    terminal.expect(rb"31 97\r")
+    await_(lambda: has_size("31 97"), "the terminal's size")
     terminal.resize(40, 120)
     os.kill(terminal.process.pid, signal.SIGWINCH)
-    for _ in range(50):
-        terminal.type(b"stty size\r")
-        time.sleep(0.05)
-        if re.search(rb"40 120\r", terminal.seen):
-            break
-        terminal.expect(rb"size\r\n\d+ \d+\r\n")
+    await_(lambda: has_size("40 120"), "the terminal's other size")
     terminal.type(b"exit 5\r")
     assert terminal.wait() == 5
 
 
-def test_detach_and_attach_again(docker, terminals):
-    terminal = open_terminal(terminals, docker, "run", "-it", "--name", "t-tty", "busybox", "sh")
+def test_detach_and_attach_again(docker, open_terminal):
+    terminal = open_terminal("run", "-it", "--name", "t-tty", "busybox", "sh")
     terminal.type(b"echo fir''st\r")
-    terminal.expect(rb"first\r")
+    terminal.expect(r"first\r")
     terminal.type(b"\x10\x11")
     assert terminal.wait() == 0
     assert docker("inspect", "-f", "{{.State.Running}}", "t-tty").ok().line == "true"
-    again = open_terminal(terminals, docker, "attach", "t-tty")
+    again = open_terminal("attach", "t-tty")
     again.type(b"echo sec''ond\r")
-    again.expect(rb"second\r")
+    again.expect(r"second\r")
     again.type(b"exit 3\r")
     assert again.wait() == 3
 
 
-def test_exec_with_a_terminal(docker, terminals):
+def test_exec_with_a_terminal(docker, open_terminal):
     docker("run", "-d", "--name", "t-exec-tty", "busybox", "sleep", "300").ok()
-    terminal = open_terminal(terminals, docker, "exec", "-it", "t-exec-tty", "sh")
-    terminal.expect(rb"# ")
+    terminal = open_terminal("exec", "-it", "t-exec-tty", "sh")
+    terminal.expect(r"# ")
     terminal.type(b"tty; exit 6\r")
-    terminal.expect(rb"/dev/pts/\d")
+    terminal.expect(r"/dev/pts/\d")
     assert terminal.wait() == 6
 
 

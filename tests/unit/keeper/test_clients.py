@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-import time
 from pathlib import Path
 
 import pytest
 
 from bothy.keeper import sessions
 from bothy.keeper.detach import Scanner, parse
+from tests.support.engine import await_
 from tests.support.keepers import Harness
 
 
@@ -93,7 +93,7 @@ def test_slow_client_makes_the_program_wait(harness: Harness, tmp_path: Path) ->
     daemon = harness.keeper("sh", "-c", f"head -c 8000000 /dev/zero; touch {mark}", driver="none")
     before = memory(harness.pid)
     peer = harness.start(daemon)
-    time.sleep(0.3)
+    await_(lambda: at_rest(harness.pid, depth=2), "the program to wait")
     assert not mark.exists()
     assert memory(harness.pid) < before + 6_000  # not the 8 MB that it would write
     assert peer.rest() == b"\0" * 8_000_000
@@ -204,6 +204,24 @@ def demux(data: bytes) -> dict[int, bytes]:
         streams[which] += data[8 : 8 + length]
         data = data[8 + length :]
     return streams
+
+
+def at_rest(pid: int, *, depth: int) -> bool:
+    """Whether a process has so many generations of children, and all of them sleep and write nothing meanwhile."""
+    family = [pid]
+    for _ in range(depth):
+        children = Path(f"/proc/{family[-1]}/task/{family[-1]}/children").read_text().split()
+        if not children:
+            return False
+        family.append(int(children[0]))
+
+    def state() -> list[tuple[str, str]]:
+        return [
+            (Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()[0], Path(f"/proc/{p}/io").read_text()) for p in family
+        ]
+
+    before = state()
+    return all(word == "S" for word, _ in before) and state() == before
 
 
 def memory(pid: int) -> int:
