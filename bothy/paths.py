@@ -60,10 +60,6 @@ class Paths:
         return self.run / "daemon.lock"
 
     @property
-    def daemon_log(self) -> Path:
-        return self.run / "daemon.log"
-
-    @property
     def database(self) -> Path:
         return self.root / "bothy.db"
 

@@ -20,7 +20,6 @@ from typing import Any
 from bothy.containers import profile as profiles
 from bothy.errors import Broken, Invalid, Unsupported
 
-UNCONFINED = "unconfined"
 _ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000, "SCMP_ACT_KILL_THREAD": 0x00000000, "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000, "SCMP_ACT_LOG": 0x7FFC0000,

@@ -23,9 +23,7 @@ _NUMBERS = {
     "aarch64": {"rt_sigaction": 134, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
 }
 _NUMBER = _NUMBERS.get(os.uname().machine, _NUMBERS["aarch64"])  # the other new architectures share arm64's table
-_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = (
-    428, 429, 430, 431, 432, 435, 436, 437, 442,
-)  # fmt: skip
+_OPEN_TREE, _MOVE_MOUNT, _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 428, 429, 435, 436, 437, 442
 
 AT_FDCWD = -100
 AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT = 0x1000, 0x8000, 0x100, 0x800
@@ -36,11 +34,9 @@ MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_MOVE, MS_REC, MS_SILENT =
 MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_RELATIME, MS_STRICTATIME = 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 24
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
-# open_tree(2), move_mount(2), fsmount(2), mount_setattr(2): linux/mount.h
+# open_tree(2), move_mount(2), mount_setattr(2): linux/mount.h
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
-FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 1, 1
-FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME = 0x70, 0, 0x10, 0x20
 MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x80, 0x100000, 0x200000
@@ -140,28 +136,6 @@ def mount_setattr(fd: int, flags: int, *, attr_set: int = 0, attr_clr: int = 0, 
     attr = _MountAttr(attr_set, attr_clr, propagation, userns_fd)
     if _syscall(_MOUNT_SETATTR, fd, b"", flags | AT_EMPTY_PATH, ctypes.byref(attr), ctypes.sizeof(attr)):
         raise _failed()
-
-
-def fsopen(fstype: str) -> int:
-    """fsopen(2); the fd is close-on-exec."""
-    fd: int = _syscall(_FSOPEN, _bytes(fstype), FSOPEN_CLOEXEC)
-    if fd < 0:
-        raise _failed(fstype)
-    return fd
-
-
-def fsconfig(fd: int, command: int, key: str | None = None, value: str | None = None) -> None:
-    """fsconfig(2) with a string or flag parameter, or a command. Values have at most 255 bytes."""
-    if _syscall(_FSCONFIG, fd, command, _bytes(key), _bytes(value), 0):
-        raise _failed(key)
-
-
-def fsmount(fd: int, attributes: int = 0) -> int:
-    """fsmount(2): a detached mount; the fd is close-on-exec."""
-    mounted: int = _syscall(_FSMOUNT, fd, FSMOUNT_CLOEXEC, attributes)
-    if mounted < 0:
-        raise _failed()
-    return mounted
 
 
 def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
