@@ -99,14 +99,20 @@ class StageError(Exception):
         self.path = path
 
 
+def is_foreseen(exc: BaseException) -> bool:
+    """Whether an exception is one of those that are raised on purpose; every other one is a bug of ours."""
+    return isinstance(exc, (BothyError, StageError, OSError, ValueError))
+
+
 def failure_of(exc: BaseException, stage: str) -> dict[str, str | int]:
-    """The form in which an exception crosses the fork wall: `{stage, message, errno, path}`."""
+    """The form in which an exception crosses the fork wall: `{stage, message, errno, path}`. A bug is called an internal error."""
     if isinstance(exc, StageError):
         return {"stage": exc.stage, "message": exc.message, "errno": exc.errno, "path": exc.path}
     if isinstance(exc, OSError):
         path = os.fsdecode(exc.filename) if isinstance(exc.filename, (str, bytes)) else ""
         return {"stage": stage, "message": exc.strerror or str(exc), "errno": exc.errno or 0, "path": path}
-    return {"stage": stage, "message": f"{type(exc).__name__}: {exc}", "errno": 0, "path": ""}
+    kind = "" if is_foreseen(exc) else "internal error: "
+    return {"stage": stage, "message": f"{kind}{type(exc).__name__}: {exc}", "errno": 0, "path": ""}
 
 
 def from_failure(failure: dict[str, str | int], kind: type[BothyError] = Broken) -> BothyError:

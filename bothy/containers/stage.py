@@ -21,6 +21,7 @@ import fcntl
 import gc
 import os
 import socket
+import traceback
 from dataclasses import replace
 from typing import NoReturn
 
@@ -30,11 +31,12 @@ from bothy.containers.cgroups.hierarchies import Cgroup
 from bothy.containers.model import ContainerPlan
 from bothy.containers.sandbox import Sandbox
 from bothy.containers.users import Identity
-from bothy.errors import StageError, failure_of
+from bothy.errors import StageError, failure_of, is_foreseen
 from bothy.linux import capabilities, channel, links, namespaces, syscalls, terminal, title
 from bothy.oci.runtime import Process
 
 _SIGKILL = 9
+_TRACE = 8192  # characters; of a long one the end tells more
 
 
 class Child:
@@ -52,9 +54,10 @@ class Child:
             channel.send(self._sock, {"warnings": self.warnings, "fds": list(given)}, given.values())
 
     def fail(self, exc: BaseException) -> NoReturn:
-        """Tell what went wrong, and end."""
+        """Tell what went wrong, and end. Standard error is the program's by now: a bug's traceback is for who is told."""
+        trace = "" if is_foreseen(exc) else "".join(traceback.format_exception(exc))[-_TRACE:]
         try:
-            channel.send(self._sock, {"failure": failure_of(exc, self.stage)})
+            channel.send(self._sock, {"failure": failure_of(exc, self.stage), "trace": trace})
         except OSError:
             pass
         os._exit(1)

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -215,6 +216,7 @@ def _await_exec(sock: socket.socket, given: dict[str, int]) -> list[str]:
         given.update(zip(message.get("fds", ()), fds, strict=True))
         failure = message.get("failure")
         if failure:
+            sys.stderr.write(message["trace"])
             raise StageError(failure["stage"], failure["message"], errno=failure["errno"], path=failure["path"])
         warnings += message.get("warnings", [])
         exec_next = exec_next or bool(message.get("exec"))

@@ -24,11 +24,11 @@ from bothy.containers import sandbox as sandboxes
 from bothy.containers.model import ContainerPlan
 from bothy.containers.sandbox import Sandbox
 from bothy.containers.start import Container
-from bothy.errors import BothyError, Conflict, StageError, failure_of
+from bothy.errors import Conflict
 from bothy.jsonable import PLAIN
 from bothy.keeper import detach, exits, handover
 from bothy.keeper.container import read_plan, run_program
-from bothy.keeper.control import Control, Request
+from bothy.keeper.control import Control, Request, told
 from bothy.keeper.logs import Log
 from bothy.keeper.loop import Loop
 from bothy.keeper.model import Client, Exit, KeeperPlan
@@ -95,7 +95,7 @@ def attend(data: bytes, fds: list[int], keeper: channel.Socket, parent: int) -> 
             return
         loop = Loop()
         birth = Birth(loop, plan, plan.container, order, order.sandbox(fds[1:]), keeper, control)
-    except (OSError, ValueError) as exc:
+    except Exception as exc:
         refuse(control, exc)
         return
     try:
@@ -107,12 +107,13 @@ def attend(data: bytes, fds: list[int], keeper: channel.Socket, parent: int) -> 
 
 def refuse(control: channel.Socket, exc: Exception) -> None:
     """Answer the first request, which is start, with why there will be none."""
-    print(f"bothy-keeper: {exc}", file=sys.stderr, flush=True)
+    failure = told(exc, "plan")
+    print(f"bothy-keeper: {failure['message']}", file=sys.stderr, flush=True)
     control.setblocking(True)
     message, fds = channel.receive(control)
     channel.close_all(fds)
     if message is not None:
-        channel.send(control, {"seq": message.get("seq"), "error": failure_of(exc, "plan")})
+        channel.send(control, {"seq": message.get("seq"), "error": failure})
 
 
 class Birth:
@@ -140,9 +141,9 @@ class Birth:
         self._control = Control(loop, order.folder, [control], self._handle, self._alone)
 
     def kill(self) -> None:
-        """Something of ours went wrong: what was started is not to stay."""
+        """Something of ours went wrong: nothing is to stay of what was started."""
         if self._running is not None:
-            self._running.kill()
+            self._running.cleanup()
 
     def _handle(self, request: Request) -> None:
         try:
@@ -152,21 +153,24 @@ class Birth:
                 request.ok(pid=0, started="", paused=False, oom=False, execs=[])
             else:
                 raise Conflict("the program does not run")
-        except (BothyError, StageError, OSError, ValueError) as exc:
+        except Exception as exc:
             request.fail(exc)
 
     def _start(self, request: Request) -> None:
+        try:
+            self._begin(request)
+        except Exception as exc:
+            self.kill()
+            self._fail(request, exc)
+
+    def _begin(self, request: Request) -> None:
         clients: list[tuple[int, Client]] = []
         process = self._container.spec.process
-        try:
-            for data in request.message.get("clients") or []:
-                clients.append(self._client(request, data))
-            sandbox = self._sandbox or sandboxes.make(self._container.id_base, self._order.network)
-            container = Container(self._container, sandbox, sibling=True)
-            begun, fds = run_program(container.start, terminal=process.terminal, stdin=self._plan.stdin)
-        except (BothyError, StageError, OSError, ValueError) as exc:
-            self._fail(request, exc)
-            return
+        for data in request.message.get("clients") or []:
+            clients.append(self._client(request, data))
+        sandbox = self._sandbox or sandboxes.make(self._container.id_base, self._order.network)
+        container = Container(self._container, sandbox, sibling=True)
+        begun, fds = run_program(container.start, terminal=process.terminal, stdin=self._plan.stdin)
         self._running = container
         started = exits.now()
         memory = self._container.spec.linux.resources.memory

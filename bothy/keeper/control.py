@@ -7,17 +7,25 @@ events. A daemon that does not read is no reason to wait: what it does not take 
 from __future__ import annotations
 
 import os
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bothy.errors import failure_of
+from bothy.errors import failure_of, is_foreseen
 from bothy.keeper.loop import ERR, HUP, IN, OUT, Loop
 from bothy.keeper.model import SPEC
 from bothy.linux import channel
 
 NAME = "control.sock"
 _QUEUE = 1000
+
+
+def told(exc: BaseException, stage: str) -> dict[str, str | int]:
+    """A failure as it is told to the daemon. The traceback of a bug is written to stderr, which is the daemon's log."""
+    if not is_foreseen(exc):
+        traceback.print_exception(exc)
+    return failure_of(exc, stage)
 
 
 class Request:
@@ -42,7 +50,7 @@ class Request:
 
     def fail(self, exc: BaseException) -> None:
         """Answer with a failure."""
-        self._answer({"error": failure_of(exc, self.op)})
+        self._answer({"error": told(exc, self.op)})
 
     def _answer(self, message: channel.Message) -> None:
         if self._answered:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from bothy.errors import Conflict, Invalid, NotFound, StageError
+from bothy.errors import Conflict, Invalid, NotFound
 from bothy.jsonable import PLAIN
 from bothy.keeper import exits
 from bothy.keeper.control import Control, Request
@@ -105,7 +105,7 @@ class Keeper:
             if action is None:
                 raise Invalid(f"unknown request {request.op!r}")
             action(self, request)
-        except (StageError, OSError, ValueError, Conflict, Invalid, NotFound) as exc:
+        except Exception as exc:
             request.fail(exc)
 
     def _start(self, request: Request) -> None:
@@ -116,7 +116,7 @@ class Keeper:
             for data in request.message.get("clients") or []:
                 self._attach_client(self._main, request, data, first=True)
             self._wall.start(self._main, lambda outcome: self._begun(request, outcome))
-        except (StageError, OSError, ValueError) as exc:
+        except Exception as exc:
             self._begun(request, exc)
 
     def _begun(self, request: Request, outcome: Process | BaseException) -> None:
@@ -168,7 +168,7 @@ class Keeper:
 
         try:
             self._wall.exec(plan, session, started)
-        except (StageError, OSError) as exc:
+        except Exception as exc:
             started(exc)
 
     def _signal(self, request: Request) -> None:

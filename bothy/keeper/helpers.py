@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 from collections.abc import Callable
 
-from bothy.errors import BothyError, StageError, failure_of
+from bothy.errors import StageError
+from bothy.keeper.control import told
 from bothy.keeper.loop import IN, Loop
 from bothy.linux import channel, syscalls
 
@@ -46,11 +46,8 @@ def fork(work: Work) -> channel.Socket:
 def _work(sock: channel.Socket, work: Work) -> None:
     try:
         work(sock)
-    except (StageError, BothyError, OSError, ValueError) as exc:
-        channel.send(sock, {"error": failure_of(exc, "plan")})
     except Exception as exc:
-        traceback.print_exc()
-        channel.send(sock, {"error": failure_of(exc, "keeper")})
+        channel.send(sock, {"error": told(exc, "plan")})
 
 
 def receive(sock: channel.Socket) -> tuple[channel.Message, list[int]]:

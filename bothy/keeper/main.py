@@ -14,10 +14,10 @@ import socket
 import sys
 import traceback
 
-from bothy.errors import StageError
 from bothy.jsonable import PLAIN
 from bothy.keeper import birth, handover
 from bothy.keeper.container import ContainerWorkload, read_plan
+from bothy.keeper.control import told
 from bothy.keeper.core import Keeper
 from bothy.keeper.logs import Log
 from bothy.keeper.loop import IN, Loop, nothing
@@ -71,7 +71,7 @@ def machine(order: bytes, control: int, wake: tuple[int, int]) -> int:
             wall.assign(plan.machine, stdin=plan.stdin)
         log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
         keeper = Keeper(loop, plan, folder, wall, log, [sock])
-    except (OSError, ValueError) as exc:
+    except Exception as exc:
         birth.refuse(sock, exc)
         return 1
     return serve(loop, keeper)
@@ -81,8 +81,8 @@ def _wait_to_be_used(loop: Loop, wall: MachineWorkload, sock: channel.Socket) ->
     """Keep a machine ready until the daemon asks for its start. False: it does not want it any more, or QEMU has ended."""
     try:
         wall.wait_ahead(lambda: channel.send(sock, {"event": "ready"}))
-    except (StageError, OSError) as exc:
-        print(f"bothy-keeper: a spare machine: {exc}", file=sys.stderr, flush=True)
+    except Exception as exc:
+        print(f"bothy-keeper: a spare machine: {told(exc, 'spare')['message']}", file=sys.stderr, flush=True)
         wall.close()
         return False
     loop.watch(sock.fileno(), IN, lambda _: loop.stop())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import Exit
@@ -54,6 +57,48 @@ def test_keeper_with_a_bad_plan_says_so(spawned: SpawnerHarness) -> None:
     assert error["stage"] == "plan"
     assert "KeeperPlan.id" in error["message"]
     other.close()
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Iterator[tuple[SpawnerHarness, Path]]:
+    """A spawner, and the file that gets what it and its keepers say on stderr."""
+    told = tmp_path / "stderr"
+    saved = os.dup(2)
+    with told.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        harness = SpawnerHarness(tmp_path)
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+    yield harness, told
+    harness.close()
+
+
+def test_a_bug_at_birth_is_told_and_logged(heard: tuple[SpawnerHarness, Path]) -> None:
+    spawned, told = heard
+    daemon = spawned.keeper("true")
+    error = daemon.request("start", clients=5)["error"]  # nobody would send it: what is gone through is a number
+    assert (error["stage"], error["message"]) == ("start", "internal error: TypeError: 'int' object is not iterable")
+    assert daemon.event("closed")
+    assert spawned.spawner.event("gone")["status"] == 0
+    assert "Traceback" in told.read_text()
+    assert cgroups() == set()
+
+
+def test_a_bug_in_the_container_is_told_and_logged(heard: tuple[SpawnerHarness, Path]) -> None:
+    spawned, told = heard
+    daemon = spawned.keeper("true")
+    path = spawned.run_folder("c1") / "spec.json"
+    plan = json.loads(path.read_text())
+    plan["container"]["spec"]["linux"]["devices"][0]["fileMode"] = 1 << 40  # nobody would plan it: mknod(2) has no such mode
+    path.write_text(json.dumps(plan))
+    error = daemon.request("start")["error"]
+    assert error["stage"] == "mount"
+    assert error["message"].startswith("internal error: OverflowError: ")
+    assert spawned.spawner.event("gone")["status"] == 0
+    assert "OverflowError" in told.read_text()
+    assert cgroups() == set()
 
 
 def test_exec_terminal_and_half_close(spawned: SpawnerHarness) -> None:

@@ -6,8 +6,14 @@ import os
 import signal
 import struct
 
+import pytest
+
+from bothy.jsonable import PLAIN
+from bothy.keeper import workload as wall
+from bothy.keeper.model import ExecPlan
 from bothy.linux import channel
-from tests.support.keepers import Daemon, Harness, children
+from bothy.oci.runtime import Process
+from tests.support.keepers import Daemon, Harness, LocalWorkload, children
 
 
 def test_program_runs_and_its_end_is_told_and_written(harness: Harness) -> None:
@@ -93,6 +99,41 @@ def test_failed_start_is_answered_and_leaves_nothing(harness: Harness) -> None:
     assert peer.rest() == b""
     assert harness.wait() == 0
     assert os.listdir(harness.folder) == ["log"]
+
+
+def test_a_bug_is_answered_and_logged_and_the_program_goes_on(capfd: pytest.CaptureFixture[str], harness: Harness) -> None:
+    class Buggy(LocalWorkload):
+        def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
+            raise NameError("name 'x' is not defined")
+
+        def stats(self, done: wall.Done) -> None:
+            raise KeyError("usage")
+
+    daemon = harness.keeper("sleep", "60", make=Buggy)
+    harness.start(daemon)
+    error = daemon.request("stats")["error"]
+    assert (error["stage"], error["message"]) == ("stats", "internal error: KeyError: 'usage'")
+    plan = PLAIN.to_data(ExecPlan("e", Process(["true"])))
+    error = daemon.request("exec", plan=plan)["error"]
+    assert (error["stage"], error["message"]) == ("exec", "internal error: NameError: name 'x' is not defined")
+    assert daemon.request("status")["execs"] == []
+    assert daemon.request("kill") == {}
+    assert daemon.event("exit")["error"] == ""
+    told = capfd.readouterr().err
+    assert "Traceback" in told
+    assert "NameError: name 'x' is not defined" in told
+
+
+def test_a_bug_in_the_start_is_answered_and_leaves_nothing(capfd: pytest.CaptureFixture[str], harness: Harness) -> None:
+    class Buggy(LocalWorkload):
+        def start(self, session: wall.Session, started: wall.Started) -> None:
+            raise IndexError("list index out of range")
+
+    daemon = harness.keeper("true", make=Buggy)
+    assert daemon.request("start")["error"]["message"] == "internal error: IndexError: list index out of range"
+    assert daemon.event("closed")
+    assert harness.wait() == 0
+    assert "Traceback" in capfd.readouterr().err
 
 
 def test_keeper_without_daemon_before_start_ends(harness: Harness) -> None:
