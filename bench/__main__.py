@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import figures, report
+from bench import clients, figures, report
 from bench.peers import Bothy, Docker, Podman, Runtime
 
+ALL = (*figures.ALL, *clients.ALL)
 CLONE_NEWNS = 0x20000
 CLONE_NEWNET = 0x40000000
 MS_REC_PRIVATE = 0x4000 | 0x40000
@@ -35,10 +36,10 @@ def own_namespaces() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="paired runs a figure (default %(default)s)")
-    parser.add_argument("--only", default="", help="figures to measure: " + ",".join(f.__name__ for f in figures.ALL))
+    parser.add_argument("--only", default="", help="figures to measure: " + ",".join(f.__name__ for f in ALL))
     parser.add_argument("--out", type=Path, default=Path("bench-out"), help="where the report goes (default %(default)s)")
     args = parser.parse_args()
-    chosen = [f for f in figures.ALL if not args.only or f.__name__ in args.only.split(",")]
+    chosen = [f for f in ALL if not args.only or f.__name__ in args.only.split(",")]
     own_namespaces()
     work = Path(tempfile.mkdtemp(prefix="bothy-bench-", dir="/var/tmp"))
     with contextlib.ExitStack() as stack:
