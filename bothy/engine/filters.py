@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from bothy.engine import times
 from bothy.errors import Invalid
 
 Filters = Mapping[str, Collection[str]]
@@ -34,6 +35,27 @@ def truth(filters: Filters, word: str) -> bool | None:
     if len(chosen) > 1:
         raise Invalid(f"filter '{word}' is given both as true and as false")
     return chosen.pop()
+
+
+def bound(filters: Filters) -> int:
+    """The `until` of a prune in nanoseconds since the epoch: what was made after it stays. 0 where it is not given.
+
+    Raises Invalid for more than one, and for what is no time.
+    """
+    values = list(filters.get("until", ()))
+    if len(values) > 1:
+        raise Invalid("more than one until filter specified")
+    return times.instant(values[0]) if values else 0
+
+
+def is_older(created: str, limit: int) -> bool:
+    """Whether something was made by then (0: whenever); what does not say when was not."""
+    if not limit:
+        return True
+    try:
+        return times.nanoseconds(created) <= limit
+    except Invalid:
+        return False
 
 
 def labels_match(filters: Filters, labels: Mapping[str, str], word: str = "label") -> bool:

@@ -42,7 +42,7 @@ class Images:
             at = self.store.resolve(ref).created
             found = [image for image in found if image.created > at]
         for text in filters.get("until", ()):
-            found = [image for image in found if times.nanoseconds(image.created) <= times.instant(text)]
+            found = [image for image in found if matching.is_older(image.created, times.instant(text))]
         patterns = filters.get("reference", ())
         return [
             image
@@ -94,10 +94,18 @@ class Images:
         return image
 
     async def prune(self, filters: matching.Filters) -> tuple[_Listing, int]:
-        """Remove what no workload uses: images without a name, with `dangling=false` all. Returns Docker's list and the bytes."""
+        """Remove what no workload uses: images without a name, with `dangling=false` all. Returns Docker's list and the bytes.
+
+        Filters: dangling, label, label!, until. Raises Invalid for others.
+        """
         matching.check(filters, ("dangling", "label", "label!", "until"))
         dangling = matching.truth(filters, "dangling")
-        changes, freed = await heavy(self.store.prune, dangling is not False, self._users())
+        limit = matching.bound(filters)
+
+        def wanted(image: Image) -> bool:
+            return matching.labels_match(filters, image.config.labels) and matching.is_older(image.created, limit)
+
+        changes, freed = await heavy(self.store.prune, dangling is not False, self._users(), wanted)
         for change in changes:
             if "Deleted" in change:
                 self._tell("delete", change["Deleted"], change["Deleted"])

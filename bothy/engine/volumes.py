@@ -54,7 +54,10 @@ class Volumes:
         self._hall.events.publish("volume", "destroy", name, {"driver": "local"})
 
     async def prune(self, filters: matching.Filters) -> tuple[_Words, int]:
-        """Remove the anonymous volumes that nobody has, with `all=true` named ones too. Returns names and bytes."""
+        """Remove the anonymous volumes that nobody has, with `all=true` named ones too. Returns names and bytes.
+
+        Filters: all, label, label!. Raises Invalid for others.
+        """
         matching.check(filters, ("all", "label", "label!"))
         used = {m.name for live in self._hall.workloads for m in live.record.mounts if m.type == "volume"}
         kept = {v.name for v in self._hall.volumes.list() if not matching.labels_match(filters, v.labels)}

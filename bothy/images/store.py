@@ -33,6 +33,11 @@ Changes = list[dict[str, str]]
 _SHORT_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
+def every(_: Image) -> bool:
+    """All images."""
+    return True
+
+
 def silent(_: str) -> None:
     """Progress that nobody looks at."""
 
@@ -184,12 +189,18 @@ class ImageStore:
         self._disks.sweep()
         return changes
 
-    def prune(self, dangling_only: bool = True, used: Collection[str] = ()) -> tuple[Changes, int]:  # noqa: FBT001, FBT002
-        """Remove the images without a name (or all) that no workload uses. Returns what was removed, and the bytes freed."""
+    def prune(
+        self,
+        dangling_only: bool = True,  # noqa: FBT001, FBT002
+        used: Collection[str] = (),
+        wanted: Callable[[Image], bool] = every,
+    ) -> tuple[Changes, int]:
+        """Remove the images without a name (or all) that no workload uses and that are `wanted`. Returns what was removed, and the
+        bytes freed."""
         before = self.usage()
         changes: Changes = []
         for image in self.list():
-            if image.id not in used and not (dangling_only and image.repo_tags):
+            if image.id not in used and not (dangling_only and image.repo_tags) and wanted(image):
                 changes += removing.remove(self._content, image.id, image.id, force=True, used=(), running=())
         self._disks.sweep()
         after = self.usage()

@@ -11,7 +11,7 @@ import asyncio
 import os
 
 from bothy.engine import filters as matching
-from bothy.engine import times, trees
+from bothy.engine import trees
 from bothy.engine.containers import ending, stop
 from bothy.engine.hall import Hall
 from bothy.engine.model import Status
@@ -103,17 +103,15 @@ def users_of(hall: Hall, volume: str) -> list[str]:
 
 
 async def prune(hall: Hall, filters: matching.Filters) -> tuple[list[str], int]:
-    """Remove what does not run; the ids and the bytes freed. Filters: label, label!, until."""
+    """Remove what does not run; the ids and the bytes freed. Filters: label, label!, until. Raises Invalid for others."""
     matching.check(filters, ("label", "label!", "until"))
-    before = min((times.instant(text) for text in filters.get("until", ())), default=0)
+    limit = matching.bound(filters)
     removed, freed = [], 0
     for live in hall.workloads:
         record = live.record
         if record.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
             continue
-        if not matching.labels_match(filters, record.config.labels):
-            continue
-        if before and times.nanoseconds(record.created) > before:
+        if not matching.labels_match(filters, record.config.labels) or not matching.is_older(record.created, limit):
             continue
         size = await asyncio.to_thread(written, str(hall.paths.container(record.id)))
         try:

@@ -12,6 +12,8 @@ from bothy.errors import Unsupported
 if TYPE_CHECKING:
     from aiohttp.web_response import StreamResponse
 
+_ANONYMOUS_ONLY = (1, 42)  # the API since which a prune leaves volumes with a name alone
+
 
 @dataclass(frozen=True)
 class VolumeCreate:
@@ -49,5 +51,8 @@ async def remove(call: Call) -> StreamResponse:
 
 async def prune(call: Call) -> StreamResponse:
     """Remove volumes that nothing uses; answers with their names and the bytes they took."""
-    removed, freed = await call.engine.volumes.prune(call.filters())
+    filters = call.filters()
+    if call.version < _ANONYMOUS_ONLY:
+        filters["all"] = ["true"]
+    removed, freed = await call.engine.volumes.prune(filters)
     return replies.reply({"VolumesDeleted": removed, "SpaceReclaimed": freed})
