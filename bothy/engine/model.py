@@ -38,10 +38,6 @@ class Status(enum.StrEnum):
         return self in (Status.RUNNING, Status.PAUSED, Status.RESTARTING, Status.STARTING)
 
     @property
-    def can_start(self) -> bool:
-        return self in (Status.CREATED, Status.EXITED)
-
-    @property
     def can_signal(self) -> bool:
         return self in (Status.RUNNING, Status.PAUSED)
 

@@ -36,7 +36,10 @@ def nanoseconds(text: str) -> int:
     offset = 0
     if zone not in "Zz":
         offset = (int(zone[1:3]) * 60 + int(zone[-2:])) * 60 * (-1 if zone[0] == "-" else 1)
-    seconds = calendar.timegm((year, month, day, hour, minute, second, 0, 0, 0)) - offset
+    try:
+        seconds = calendar.timegm((year, month, day, hour, minute, second, 0, 0, 0)) - offset
+    except (ValueError, OverflowError) as exc:
+        raise Invalid(f"{text!r} is not a time: {exc}") from exc
     return seconds * 1_000_000_000 + int((match[7] or "").ljust(9, "0"))
 
 
