@@ -22,7 +22,7 @@ from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
 from bothy.engine.model import Status
 from bothy.engine.workloads import Live
-from bothy.errors import BothyError, Unavailable
+from bothy.errors import BothyError, Broken, Unavailable
 from bothy.keeper.model import Exit
 from bothy.log import logger
 from bothy.networks.model import Published
@@ -86,14 +86,13 @@ async def _meet(hall: Hall, workload: str) -> tuple[str, tuple[Keeper, Running, 
 
 async def _answer(keeper: Keeper) -> Running:
     """The keeper's word; one that is still starting its program (a machine takes a moment) is given time."""
-    end = asyncio.get_running_loop().time() + _START_SECONDS
-    running = await keeper.status()
-    while not running.pid:
-        if asyncio.get_running_loop().time() > end:
-            raise Unavailable("its program has not started")
-        await asyncio.sleep(_POLL)  # a keeper has no event for this
-        running = await keeper.status()
-    return running
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not (running := await keeper.status()).pid:
+                await asyncio.sleep(_POLL)  # a keeper has no event for this
+            return running
+    except TimeoutError:
+        raise Broken(f"there was no word of a running program in {_START_SECONDS:.0f} s") from None
 
 
 def _take_up(hall: Hall, live: Live, keeper: Keeper, running: Running, listener: ending.KeeperListener) -> None:
@@ -177,9 +176,19 @@ def _sweep_files(hall: Hall) -> None:
     except FileNotFoundError:
         names = []
     for name in names:
-        if name.startswith(trees.TRASH) or hall.workloads.by_id(name) is None:
+        if name.startswith(trees.TRASH):
             trees.delete(str(parent / name))
+        elif hall.workloads.by_id(name) is None:
+            _sweep_folder(str(parent / name))
     hall.volumes.sweep()
+
+
+def _sweep_folder(folder: str) -> None:
+    """Renamed first, so that a keeper which does not know yet that it is not wanted can make nothing in it while it is emptied."""
+    try:
+        trees.delete(trees.discard(folder))
+    except OSError as exc:
+        _log.error("%s can not be removed: %s", folder, exc)
 
 
 def _sweep_cgroups(scope: str, running: set[str]) -> None:

@@ -106,19 +106,16 @@ class Spawner:
     def keeper(self, workload: str, folder: str, id_base: int, network: str) -> socket.socket:
         """Have a keeper forked; returns our end of its control socket, at its end if there will be no keeper.
 
-        `network` is `private`, `host` or the path of a namespace. Raises Unavailable when there is no spawner.
+        `network` is `private`, `host` or the path of a namespace.
         """
-        if self._link is None or self._link.closed:
-            raise Unavailable("the spawner is not there", hint="try again; if that does not help, restart bothyd")
         ours, theirs = channel.pair()
-        try:
-            message = {"op": "keeper", "id": workload, "folder": folder, "id_base": id_base, "network": network}
-            self._link.tell(message, [theirs.fileno()])
-        except OSError as exc:
-            ours.close()
-            raise Unavailable(f"the spawner can not be asked for a keeper: {exc}") from exc
-        finally:
-            theirs.close()
+        with theirs:
+            if self._link is not None and not self._link.closed:
+                message = {"op": "keeper", "id": workload, "folder": folder, "id_base": id_base, "network": network}
+                try:
+                    self._link.tell(message, [theirs.fileno()])
+                except OSError as exc:
+                    _log.warning("the spawner can not be asked for a keeper: %s", exc)  # it is gone, which `_ended` deals with
         return ours
 
     def take_range(self) -> int:

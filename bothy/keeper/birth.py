@@ -28,7 +28,7 @@ from bothy.errors import Conflict
 from bothy.jsonable import PLAIN
 from bothy.keeper import detach, exits, handover
 from bothy.keeper.container import read_plan, run_program
-from bothy.keeper.control import Control, Request, told
+from bothy.keeper.control import Control, Request, hung_up, told
 from bothy.keeper.logs import Log
 from bothy.keeper.loop import Loop
 from bothy.keeper.model import Client, Exit, KeeperPlan
@@ -84,6 +84,8 @@ def attend(data: bytes, fds: list[int], keeper: channel.Socket, parent: int) -> 
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return  # it has died before we could ask to die with it
+    if hung_up(fds[0]):
+        return  # the daemon has died meanwhile, and the folder may be that of another keeper already
     order = Order.decode(data)
     control = channel.adopt(fds[0])
     try:
@@ -157,6 +159,9 @@ class Birth:
             request.fail(exc)
 
     def _start(self, request: Request) -> None:
+        if request.is_abandoned:
+            self._never_mind()
+            return
         try:
             self._begin(request)
         except Exception as exc:
@@ -222,13 +227,18 @@ class Birth:
                 exits.write(self._order.folder, Exit(code=128, finished=exits.now(), error=str(exc)))
             except OSError:
                 pass  # nobody is there to be told but this folder, which is gone
+        self._control.give_up_folder()
         request.fail(exc)
         self._control.leave()
         self._loop.stop()
 
     def _alone(self) -> None:
         """No daemon wants this any more; a program that runs already goes to the keeper all the same."""
-        if self._running is not None:
-            return
+        if self._running is None:
+            self._never_mind()
+
+    def _never_mind(self) -> None:
+        """There will be no start; also none that a daemon asked for which has died since: the next may have looked for us before
+        we could be found, and have given back the workload's address."""
         self._control.leave()
         self._loop.stop()

@@ -7,6 +7,7 @@ events. A daemon that does not read is no reason to wait: what it does not take 
 from __future__ import annotations
 
 import os
+import select
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -37,6 +38,11 @@ class Request:
         self.fds = fds
         self._connection = connection
         self._answered = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Who asked this is gone."""
+        return hung_up(self._connection.fileno())
 
     def take(self) -> int:
         """The next descriptor that came with the request, owned by the caller. Raises ValueError when there is none."""
@@ -131,6 +137,13 @@ class Connection:
         self._loop.watch(self._sock.fileno(), IN | (OUT if self._queue else 0), self._event)
 
 
+def hung_up(fd: int) -> bool:
+    """Whether the other side of a connection is gone; what it said last may still be there to be read (poll(2), POLLHUP)."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
+
+
 class Control:
     """All daemons. `handle` is called for every request, `alone` when the last of them has gone. `listener`: one that there is."""
 
@@ -168,25 +181,26 @@ class Control:
         for connection in tuple(self._connections):
             connection.send({"event": name, **fields})
 
-    def leave(self) -> None:
-        """Tell that all is over, hang up, and give up the folder: it may belong to the workload's next keeper now."""
-        try:
-            os.unlink(f"{self._folder}/{SPEC}")
-        except OSError:
-            pass
-        self.event("closed")
-        self.close()
+    def give_up_folder(self) -> None:
+        """Take what is ours out of the folder, for good: to be called before any daemon is told that all is over.
 
-    def close(self) -> None:
-        """Hang up on all and take the socket away. `alone` is not called."""
-        if self._listener is not None:
-            self._loop.forget(self._listener.fileno())
-            self._listener.close()
-            self._listener = None
+        Who knows that removes the folder, and it may belong to the workload's next keeper then.
+        """
+        if self._listener is None:
+            return
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        for name in (SPEC, NAME):
             try:
-                os.unlink(f"{self._folder}/{NAME}")
+                os.unlink(f"{self._folder}/{name}")
             except OSError:
                 pass
+
+    def leave(self) -> None:
+        """Give up the folder, tell that all is over, and hang up on all. `alone` is not called."""
+        self.give_up_folder()
+        self.event("closed")
         connections, self._connections = self._connections, []
         for connection in connections:
             connection.close()

@@ -111,6 +111,9 @@ class Keeper:
     def _start(self, request: Request) -> None:
         if self._state is not State.BORN:
             raise Conflict(f"the keeper is {self._state.value}, it starts once")
+        if request.is_abandoned:
+            self._never_mind()
+            return
         self._state = State.STARTING
         try:
             for data in request.message.get("clients") or []:
@@ -133,6 +136,7 @@ class Keeper:
         self._state = State.OVER
         if not self._control.connected:
             self._write_exit(Exit(code=128, finished=exits.now(), error=str(exc)))
+        self._control.give_up_folder()
         request.fail(exc)
         self._main.abandon()
         self._leave()
@@ -311,10 +315,15 @@ class Keeper:
     def _alone(self) -> None:
         """No daemon is connected: one that comes back finds control.sock, unless there is nothing to come back for."""
         if self._state is State.BORN:
-            self._state = State.OVER
-            self._wall.close()
-            self._main.abandon()
-            self._leave()
+            self._never_mind()
+
+    def _never_mind(self) -> None:
+        """There will be no start; also none that a daemon asked for which has died since: the next may have looked for us before
+        we could be found, and have given back the workload's address."""
+        self._state = State.OVER
+        self._wall.close()
+        self._main.abandon()
+        self._leave()
 
     def check_oom(self) -> None:
         """Tell if the kernel has killed inside for want of memory since this was asked last."""

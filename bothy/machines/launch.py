@@ -268,7 +268,8 @@ ORDERS = 3
 def _spawn(plan: MachinePlan, template: Template, folder: str, ends: Ends, enter: Callable[[], None]) -> tuple[int, int]:
     """Fork and exec: the pid, and its guard's listener. Raises StageError for what fails before the exec; it is reaped then."""
     jailed = f"{folder}/jail"
-    os.makedirs(jailed, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(jailed)  # not its parents: who has removed the folder does not want the machine any more
     status, its_status = socket.socketpair()
     parent = os.getpid()
     pid = os.fork()

@@ -28,6 +28,7 @@ from bothy.log import logger
 _log = logger("engine")
 _FIRST_DELAY, _LONGEST_DELAY, _STEADY = 0.1, 60.0, 10.0
 _PATIENCE = 5.0
+_TRIES = 10
 KILLED = 137
 
 
@@ -116,15 +117,30 @@ def give_back(hall: Hall, workload: str, id_base: int) -> None:
 
 
 def remove_keeper_folder(hall: Hall, workload: str) -> None:
+    """Also while a keeper that ends takes out what is its own, or leaves its last word. What can not be removed is logged: the next
+    start of the engine tries again."""
     folder = str(hall.paths.keeper(workload))
+    for _ in range(_TRIES):
+        try:
+            for name in os.listdir(folder):
+                _remove_entry(f"{folder}/{name}")
+            os.rmdir(folder)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            problem = exc
+        else:
+            return
+    _log.error("%s can not be removed: %s", folder, problem)
+
+
+def _remove_entry(path: str) -> None:
     try:
-        for name in os.listdir(folder):
-            os.unlink(f"{folder}/{name}")
-        os.rmdir(folder)
+        os.unlink(path)
     except FileNotFoundError:
         pass
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+    except IsADirectoryError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def kill_left(scope: str, workload: str) -> None:
