@@ -96,6 +96,11 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
     return sc.openat2(root, path or "/", flags, _IN_ROOT)
 
 
+def open_beneath(root: int, path: str, flags: int = os.O_PATH) -> int:
+    """A descriptor of what the relative `path` is below the folder `root`; links that lead out of it are refused (EXDEV)."""
+    return sc.openat2(root, path or ".", flags, sc.RESOLVE_BENEATH | sc.RESOLVE_NO_MAGICLINKS)
+
+
 def make_folder(root: int, path: str, mode: int = 0o755) -> int:
     """An O_PATH descriptor of the folder `path` inside `root`, made with its parents where it is missing.
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -56,6 +59,7 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SECBIT_NO_SETUID_FIXUP = 1 << 2
 
 CLOSE_RANGE_CLOEXEC = 4
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 KEYCTL_JOIN_SESSION_KEYRING = 1
 SECCOMP_SET_MODE_FILTER = 1
 
@@ -148,6 +152,18 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
         if ctypes.get_errno() != 11:
             break
     raise _failed(path)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): write out everything of the file system that `fd` is in."""
+    if _libc.syncfs(fd):
+        raise _failed(fd)
+
+
+def renameat2(old: str, new: str, flags: int) -> None:
+    """renameat2(2) of paths, with RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    if _libc.renameat2(AT_FDCWD, _bytes(old), AT_FDCWD, _bytes(new), flags):
+        raise _failed(new)
 
 
 def unshare(flags: int) -> None:
