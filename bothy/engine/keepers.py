@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -52,7 +51,7 @@ class Running:
 
 
 class Keeper:
-    def __init__(self, workload: str, folder: str, sock: socket.socket, listener: Listener) -> None:
+    def __init__(self, workload: str, folder: str, sock: channel.Socket, listener: Listener) -> None:
         self._folder, self._listener = folder, listener
         self._link = Link(sock, f"the keeper of {workload[:12]}", self._event, self._ended)
         self._exit: Exit | None = None

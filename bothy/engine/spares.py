@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from dataclasses import dataclass, replace
 
 from bothy.engine import names, spec, trees
@@ -42,7 +41,7 @@ class Spare:
 
     image: str
     plan: MachinePlan
-    sock: socket.socket
+    sock: channel.Socket
     timer: asyncio.TimerHandle
     ready: bool = False
 
@@ -77,7 +76,7 @@ class Spares:
         spare.timer = asyncio.get_running_loop().call_later(_CLAIM_KEPT, self.forget, spare.plan.id)
         return spare.plan.id
 
-    async def take(self, plan: MachinePlan) -> socket.socket | None:
+    async def take(self, plan: MachinePlan) -> channel.Socket | None:
         """The control socket of the spare that becomes the machine of this plan; None if there is none that fits (any more)."""
         spare = self._claimed.get(plan.id)
         if spare is None:

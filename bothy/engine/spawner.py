@@ -12,9 +12,9 @@ never comes to exist that socket is at its end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,13 +103,13 @@ class Spawner:
         except TimeoutError:
             raise Unavailable("the spawner is not there", hint="try again; if that does not help, restart bothyd") from None
 
-    def keeper(self, workload: str, folder: str, id_base: int, network: str) -> socket.socket:
+    def keeper(self, workload: str, folder: str, id_base: int, network: str) -> channel.Socket:
         """Have a keeper forked; returns our end of its control socket, at its end if there will be no keeper.
 
         `network` is `private`, `host` or the path of a namespace.
         """
         ours, theirs = channel.pair()
-        with theirs:
+        with contextlib.closing(theirs):
             if self._link is not None and not self._link.closed:
                 message = {"op": "keeper", "id": workload, "folder": folder, "id_base": id_base, "network": network}
                 try:

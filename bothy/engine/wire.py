@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -29,7 +28,7 @@ class Link:
     """Owns the socket. Made on the loop's thread; `close` is idempotent and calls no callback."""
 
     def __init__(
-        self, sock: socket.socket, name: str, on_event: Callable[[dict[str, Any], list[int]], None], on_end: Callable[[], None]
+        self, sock: channel.Socket, name: str, on_event: Callable[[dict[str, Any], list[int]], None], on_end: Callable[[], None]
     ) -> None:
         self._sock, self._name = sock, name
         self._on_event, self._on_end = on_event, on_end

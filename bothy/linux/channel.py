@@ -8,8 +8,7 @@ Blocking or not is the socket's own mode: a socket that would block raises Block
 synchronous processes and, under `add_reader`, the daemon. Descriptors that arrive are close-on-exec and belong to the receiver.
 What is larger than a message goes by a file, named in the message. See unix(7), cmsg(3).
 
-Every keeper runs this code and keeps the memory that it touched: plain integers instead of the enums of `socket`, and the C half of
-`socket` and `json` only.
+Every keeper runs this code and keeps the memory that it touched: the C half of `socket` and `json` only, and no `typing`.
 """
 
 from __future__ import annotations
@@ -17,23 +16,25 @@ from __future__ import annotations
 import _socket
 import array
 import os
-import socket
 from collections.abc import Iterable
-from typing import Any
 
 from bothy import quickjson
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_MESSAGE = 512 * 1024
 MAX_DESCRIPTORS = 250
 _BUFFER = 2 * MAX_MESSAGE
 _INT = array.array("i").itemsize
 _ROOM_FOR_FDS = _socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT)
-_AF_UNIX, _SEQPACKET, _CLOEXEC = int(socket.AF_UNIX), int(socket.SOCK_SEQPACKET), int(socket.SOCK_CLOEXEC)
+_AF_UNIX, _SEQPACKET, _CLOEXEC = _socket.AF_UNIX, _socket.SOCK_SEQPACKET, _socket.SOCK_CLOEXEC
 _SOL_SOCKET, _SCM_RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 _SO_SNDBUF, _SO_RCVBUF, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = _socket.SO_SNDBUF, _socket.SO_RCVBUF, 32, 33
-_MSG_NOSIGNAL, _MSG_CMSG_CLOEXEC = int(socket.MSG_NOSIGNAL), int(socket.MSG_CMSG_CLOEXEC)
-_MSG_TRUNCATED = int(socket.MSG_TRUNC) | int(socket.MSG_CTRUNC)
-Message = dict[str, Any]
+_MSG_NOSIGNAL, _MSG_CMSG_CLOEXEC = _socket.MSG_NOSIGNAL, _socket.MSG_CMSG_CLOEXEC
+_MSG_TRUNCATED = _socket.MSG_TRUNC | _socket.MSG_CTRUNC
+Message = dict[str, "Any"]
 Socket = _socket.socket
 """What the functions here work on; a `socket.socket` is one."""
 
@@ -51,9 +52,9 @@ def widen(sock: Socket) -> None:
             sock.setsockopt(_SOL_SOCKET, plain, _BUFFER)
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
+def pair() -> tuple[Socket, Socket]:
     """Two connected ends, blocking, close-on-exec, widened."""
-    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    left, right = narrow_pair()
     widen(left)
     widen(right)
     return left, right
@@ -99,18 +100,23 @@ def listen(folder: str, name: str) -> Socket:
     return sock
 
 
+def next_of(listener: Socket) -> tuple[Socket, Any]:
+    """The next connection of any listening socket, blocking, and whose it is. Raises BlockingIOError when there is none."""
+    fd, peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - all that socket.socket.accept does, without `socket`
+    return Socket(fileno=fd), peer
+
+
 def accept(listener: Socket) -> Socket:
     """The next connection, widened. Raises BlockingIOError when there is none (any more)."""
-    with socket.socket(fileno=os.dup(listener.fileno())) as rich:
-        sock, _ = rich.accept()
+    sock, _ = next_of(listener)
     widen(sock)
     return sock
 
 
-def connect(folder: str, name: str) -> socket.socket:
+def connect(folder: str, name: str) -> Socket:
     """A connection to who listens at `folder`/`name`. Raises FileNotFoundError, or ConnectionRefusedError where nobody does."""
     folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock = Socket(_AF_UNIX, _SEQPACKET | _CLOEXEC)
     try:
         sock.connect(f"/proc/self/fd/{folder_fd}/{name}")
         widen(sock)
