@@ -43,15 +43,32 @@ def set_rlimits(rlimits: list[Rlimit]) -> list[str]:
         soft, hard = _limit(rlimit.soft), _limit(rlimit.hard)
         try:
             resource.setrlimit(number, (soft, hard))
-        except (ValueError, OSError):
-            most = resource.getrlimit(number)[1]
-            try:
-                resource.setrlimit(number, (_least(soft, most), _least(hard, most)))
-            except (ValueError, OSError) as exc:
+        except (ValueError, OSError) as exc:
+            most = _clamp(number, soft, hard)
+            if most is None:
                 raise StageError("rlimit", f"{rlimit.type}={rlimit.soft}:{rlimit.hard}: {exc}", errno=errno.EINVAL) from exc
             told = "unlimited" if most == resource.RLIM_INFINITY else most
             warnings.append(f"ulimit {rlimit.type[7:].lower()} is clamped to {told}, bothy may not raise it on this host")
     return warnings
+
+
+def _clamp(number: int, soft: int, hard: int) -> int | None:
+    """Set as much of a limit as may be set, and return what it was clamped to: what the kernel has at most (proc(5), fs/nr_open)
+    for who may raise limits, for others their own hard limit. None: not even that."""
+    bounds = [resource.getrlimit(number)[1]]
+    if number == resource.RLIMIT_NOFILE:
+        try:
+            with open("/proc/sys/fs/nr_open", "rb", buffering=0) as file:
+                bounds.insert(0, int(file.read()))
+        except (OSError, ValueError):
+            pass
+    for most in bounds:
+        try:
+            resource.setrlimit(number, (_least(soft, most), _least(hard, most)))
+        except (OSError, ValueError):
+            continue
+        return most
+    return None
 
 
 def _limit(value: int) -> int:

@@ -51,7 +51,8 @@ def lookup(user: User, read: Callable[[str], str]) -> Identity:
     """`identity`, with the files read by `read`.
 
     `username` is `name`, `uid`, `name:group`, `uid:gid` or empty, which means the numbers beside it. Numbers need not be in the
-    files. Without a group the user's own and those that list the user are taken; a group given means just that one.
+    files. Without a group the user's own and those that list the user are taken; a group given means just that one. Additional
+    groups are added to either.
     """
     name, _, group = user.username.partition(":")
     wanted = name or str(user.uid)
@@ -69,6 +70,9 @@ def lookup(user: User, read: Callable[[str], str]) -> Identity:
         gid = _group(read("/etc/group"), group)
     elif login:
         groups.update(_memberships(read("/etc/group"), login))
+    if user.additional_groups:
+        known = read("/etc/group")
+        groups.update(_group(known, wanted) for wanted in user.additional_groups)
     return Identity(uid, gid, sorted(groups), home or "/")
 
 

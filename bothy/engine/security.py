@@ -14,6 +14,7 @@ from bothy.errors import Invalid, NotFound, Unsupported
 from bothy.oci.runtime import Device, DeviceRule
 
 ALL_CAPABILITIES = (1 << 64) - 1
+_MOST = 0x7FFFFFFF  # of ids
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def check(asked: HostConfig, *, machine: bool) -> list[str]:
     defaults.capabilities(asked.cap_add, asked.cap_drop, privileged=asked.privileged)
     _check_namespaces(asked, machine=machine)
     for group in asked.group_add:
-        if not group.isdecimal():
-            raise Invalid(f"unable to find group {group}", hint="give the number of the group")
+        if not group or (group.isascii() and group.isdecimal() and int(group) > _MOST):
+            raise Invalid(f"unable to find group {group}", hint=f"give the name of a group in the image, or a number up to {_MOST}")
     for name in asked.sysctls:
         if not _is_namespaced(name):
             raise Invalid(

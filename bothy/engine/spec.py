@@ -59,7 +59,7 @@ def process(record: Workload) -> tuple[Process, list[str]]:
             env=merge.process_env(config, hostname(record)),
             terminal=config.tty,
             console_size=box(host.console_size),
-            user=User(username=config.user, additional_gids=[int(group) for group in host.group_add]),
+            user=User(username=config.user, additional_groups=host.group_add),
             capabilities=capabilities,
             rlimits=limits.rlimits(host),
             no_new_privileges=security.options(host.security_opt, privileged=host.privileged).no_new_privileges,
@@ -93,7 +93,7 @@ def exec_process(record: Workload, request: ExecRequest, console: Sequence[int] 
         env=env,
         terminal=request.tty,
         console_size=box(size),
-        user=User(username=request.user, additional_gids=main.user.additional_gids) if request.user else main.user,
+        user=replace(main.user, username=request.user) if request.user else main.user,
         capabilities=capabilities,
         oom_score_adj=None,
     )

@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from bothy.errors import BothyError, StageError, failure_of
+from bothy.errors import StageError, failure_of, is_foreseen
 from bothy.guest import early, late, measure, programs
 from bothy.guest.port import Port
 from bothy.guest.sessions import Session
@@ -85,7 +85,9 @@ class Agent:
         seq = message.get("seq")
         try:
             answer = self._ACTIONS[message["op"]](self, message)
-        except (StageError, OSError, BothyError, ValueError, KeyError) as exc:
+        except Exception as exc:
+            if not is_foreseen(exc):
+                sys.excepthook(*sys.exc_info())  # on the console; the module traceback would cost each machine its pages
             if seq is not None:
                 self._port.say(seq=seq, error=failure_of(exc, str(message.get("op"))))
             return
@@ -113,10 +115,10 @@ class Agent:
 
     def _run(self, number: int, message: dict[str, Any]) -> dict[str, Any]:
         stem, self._stem = self._stem, None
-        pid, streams = programs.start(message, stem=stem, limited=self._limited)
+        pid, streams, warnings = programs.start(message, stem=stem, limited=self._limited)
         session = self._sessions[number] = Session(self._port, number, self._exited)
         session.process = ChildProcess(self._loop, session, pid, streams)
-        return {"pid": pid}
+        return {"pid": pid, "warnings": warnings} if warnings else {"pid": pid}
 
     def _exited(self, session: Session, code: int) -> None:
         del self._sessions[session.number]

@@ -4,7 +4,7 @@ The first one is forked before the template is saved and waits as a *stem*: a fo
 so it is paid once. It gets its orders, and the descriptors to use, by a socket.
 
     agent ── order {process} + [root, status, stdin, stdout, stderr | terminal] ──▶ stem ── exec ──▶ program
-          ◀── status: end of file (it runs), or {stage, errno, path, message} ────┘
+          ◀── status: lines {warnings} and {failure}, end of file ──────────────┘      without a failure it runs
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def _wait(orders: socket.socket) -> NoReturn:
     _run(text, fds)
 
 
-def start(order: dict[str, Any], *, stem: Stem | None, limited: bool) -> tuple[int, processes.Streams]:
-    """Run a program in the current root; returns its pid and our ends of its streams.
+def start(order: dict[str, Any], *, stem: Stem | None, limited: bool) -> tuple[int, processes.Streams, list[str]]:
+    """Run a program in the current root; returns its pid, our ends of its streams, and warnings about limits that were clamped.
 
     `order`: `process`, the JSON text of a process of the OCI spec, which only the child reads; and what we have to know of it:
     `terminal`, with its `size` (height and width), or whether there is a `stdin`. `limited`: in the cgroup for programs.
@@ -81,15 +81,26 @@ def start(order: dict[str, Any], *, stem: Stem | None, limited: bool) -> tuple[i
     finally:
         channel.close_all([root, its_status, *(fd for fd in ends if fd >= 0)])
     with open(status, "rb", buffering=0) as answer:
-        failure = answer.readall()
-    if failure:
+        told = _status(answer.readall())
+    if failure := told.get("failure"):
         streams.close()
-        told = json.loads(failure)
-        raise StageError(told["stage"], told["message"], errno=told["errno"], path=told["path"])
+        raise StageError(failure["stage"], failure["message"], errno=failure["errno"], path=failure["path"])
     if wants_terminal and order.get("size"):
         height, width = order["size"]
         terminal.set_size(streams.outputs[STDOUT], height, width)
-    return pid, streams
+    return pid, streams, told.get("warnings", [])
+
+
+def _status(text: bytes) -> dict[str, Any]:
+    """What the program's last stage has told, line by line."""
+    told: dict[str, Any] = {}
+    for line in text.splitlines():
+        told.update(json.loads(line))
+    return told
+
+
+def _tell(status: int, **message: Any) -> None:
+    os.write(status, json.dumps(message).encode() + b"\n")
 
 
 def _launch(text: bytes, fds: list[int], stem: Stem | None) -> int:
@@ -121,8 +132,9 @@ def _run(text: bytes, fds: list[int]) -> NoReturn:
             _join()
         process = PLAIN.from_data(Process, json.loads(text))
         _take_stdio(process, stdio)
-        stages.set_rlimits(process.rlimits)
-        stages.set_oom_score(process.oom_score_adj)
+        warnings = stages.set_oom_score(process.oom_score_adj) + stages.set_rlimits(process.rlimits)
+        if warnings:
+            _tell(status, warnings=warnings)
         identity = users.identity(root, process.user)
         if stdio:
             _give_stdio(identity.uid)
@@ -131,7 +143,7 @@ def _run(text: bytes, fds: list[int]) -> NoReturn:
         syscalls.close_range(3, flags=syscalls.CLOSE_RANGE_CLOEXEC)
         stages.execute(process, identity)
     except BaseException as exc:
-        os.write(status, json.dumps(failure_of(exc, "start")).encode())
+        _tell(status, failure=failure_of(exc, "start"))
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 

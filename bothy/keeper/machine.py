@@ -33,6 +33,7 @@ KILL_LIMIT = 8.0  # seconds for a guest whose programs are killed to write what 
 _READ = 256 * 1024
 _CROWDED = 256 * 1024
 _LAST_WORDS = 4096
+_MOST_WARNINGS = 20
 _MAIN = 0
 _OVERHEAD = 512 << 20  # QEMU itself, and the translated code of an emulated guest
 _THREADS = 512
@@ -229,6 +230,9 @@ class MachineWorkload:
                 return
             pid = answer.get("pid")
             process.pid = pid if isinstance(pid, int) and not isinstance(pid, bool) else 0
+            process.warnings = _warnings(answer.get("warnings"))
+            if number == _MAIN:
+                process.warnings = (*self._plan.warnings, *process.warnings)
             if number == _MAIN and self._clone is not None:
                 process.pid = self._clone.pid  # to the host, the program is QEMU
             started(process)
@@ -426,6 +430,11 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def _warnings(told: object) -> tuple[str, ...]:
+    """The guest's warnings, with their shape checked."""
+    return tuple(str(each)[:200] for each in told[:_MOST_WARNINGS]) if isinstance(told, list) else ()
 
 
 def _failure(error: object) -> StageError:

@@ -18,6 +18,7 @@ _ARCHITECTURES = {
     "riscv64": ("riscv64", ""),
     "s390x": ("s390x", ""),
 }
+_SYSTEMS = ("linux", "windows", "darwin", "freebsd")
 _IMPLIED_VARIANT = {"arm64": "v8", "arm": "v7"}
 
 
@@ -35,6 +36,10 @@ class Platform:
         """Whether an image for this platform is what was wanted; `arm64` and `arm64/v8` are the same."""
         return (self.os, self.architecture, self.exact_variant) == (wanted.os, wanted.architecture, wanted.exact_variant)
 
+    def serves(self, wanted: Platform) -> bool:
+        """Whether what was made for this platform runs where `wanted` is: `amd64` runs on `amd64/v3` too."""
+        return self.matches(wanted) or (not self.variant and (self.os, self.architecture) == (wanted.os, wanted.architecture))
+
     @property
     def exact_variant(self) -> str:
         return self.variant or _IMPLIED_VARIANT.get(self.architecture, "")
@@ -48,11 +53,11 @@ def host() -> Platform:
 
 
 def parse(text: str) -> Platform:
-    """`linux/arm64/v8`, `linux/amd64`, or an architecture alone. Raises ValueError."""
+    """`linux/arm64/v8`, `linux/amd64`, an architecture alone, or a system alone (of our architecture). Raises ValueError."""
     parts = text.lower().split("/")
     if not all(parts) or len(parts) > 3:
         raise ValueError(f"invalid platform {text!r}")
     if len(parts) == 1:
-        parts.insert(0, "linux")
+        parts = [parts[0], host().architecture] if parts[0] in _SYSTEMS else ["linux", parts[0]]
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     return Platform(names.get(parts[1], parts[1]), parts[0], parts[2] if len(parts) == 3 else "")

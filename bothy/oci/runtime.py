@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class User:
+    """`username` and `additional_groups` are words for the root's own files; the latter are not in the specification."""
+
     uid: int = 0
     gid: int = 0
     additional_gids: list[int] = field(default_factory=list)
     username: str = ""
+    additional_groups: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Walled
-from tests.support.engine import await_
+from tests.support.engine import Result, await_
 
 
 def test_values_of_the_environment_are_passed_on(bothy: Walled, tmp_path: Path) -> None:
@@ -154,6 +154,33 @@ def test_four_processors_work_at_the_same_time(bothy: Walled) -> None:
     if bothy.wall == "container" and (os.cpu_count() or 1) < 64:
         done = bothy("run", "--rm", "--cpus", "64", "busybox", "true")
         assert (done.code, "CPUs available" in done.err) == (125, True)
+
+
+def test_groups_by_name_and_number(bothy: Walled) -> None:
+    """Of the image's own file; also for another user, and for execs."""
+    assert bothy("run", "--rm", "--group-add", "disk", "--group-add", "777", "busybox", "id", "-G").ok().line.split()[-2:] == [
+        "6",
+        "777",
+    ]
+    out = bothy("run", "--rm", "-u", "1000:1000", "--group-add", "tty", "busybox", "id", "-G").ok().line
+    assert set(out.split()) == {"1000", "5"}
+    bothy("run", "-d", "--name", "t-groups", "--group-add", "adm", "busybox", "sleep", "300").ok()
+    assert "4" in bothy("exec", "-u", "12:12", "t-groups", "id", "-G").ok().line.split()
+    bothy("rm", "-f", "t-groups").ok()
+    done = bothy("run", "--rm", "--group-add", "nothing", "busybox", "true")
+    assert done.code == 125
+    assert "unable to find group nothing" in done.err
+
+
+def test_platform(bothy: Walled) -> None:
+    ours = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    other = "arm64" if ours == "amd64" else "amd64"
+    for word in (f"linux/{ours}", ours, "linux"):
+        assert bothy("run", "--rm", "--platform", word, "busybox", "echo", "runs").ok() == Result(0, "runs\n", "")
+    done = bothy("run", "--rm", "--platform", f"linux/{other}", "busybox", "true")
+    assert done.code == 125
+    assert f"image busybox was found but it is for linux/{ours}, not for linux/{other}" in done.err
+    assert "invalid platform" in bothy("create", "--platform", "a/b/c/d", "busybox").err
 
 
 def test_what_no_machine_can_have_is_refused_at_once(bothy: Walled) -> None:

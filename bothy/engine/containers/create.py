@@ -14,6 +14,8 @@ from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, MountRecord, NetworkingConfig, Wall, Workload
 from bothy.errors import Conflict, Invalid, NotFound, Unsupported
 from bothy.images.model import Image
+from bothy.oci import platform as platforms
+from bothy.oci.platform import Platform
 from bothy.volumes.model import ANONYMOUS
 
 _RUNTIMES = {"": Wall.CONTAINER, "bothy": Wall.CONTAINER, "runc": Wall.CONTAINER, "vm": Wall.VM}
@@ -25,20 +27,21 @@ _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
 
 
 async def create(
-    hall: Hall, name: str, config: Config, host: HostConfig, networking: NetworkingConfig
+    hall: Hall, name: str, config: Config, host: HostConfig, networking: NetworkingConfig, platform: str = ""
 ) -> tuple[Workload, list[str]]:
-    """A new workload, not started, and warnings.
+    """A new workload, not started, and warnings. `platform`: what the image must be for (`linux/amd64`), empty for what it is.
 
-    Raises Invalid (impossible flags), NotFound (image, network), Conflict (name), Unsupported, Unavailable (disk full); then there
-    is no record, no folder and no volume that was not there before.
+    Raises Invalid (impossible flags), NotFound (image, also one for another platform; network), Conflict (name), Unsupported,
+    Unavailable (disk full); then there is no record, no folder and no volume that was not there before.
     """
     wall = wall_of(host)
     if not config.image:
         raise Invalid("no image specified")
     image = hall.images.resolve(config.image)
+    warnings = check_platform(config.image, image, platform)
     config = merge.merged(config, image.config)
     host = normal(hall, config, host, networking)
-    warnings = check(hall, config, host, networking, machine=wall is Wall.VM)
+    warnings += check(hall, config, host, networking, machine=wall is Wall.VM)
     wanted = binds.wanted(config, host)
     mounts = [_mount_record(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
@@ -74,6 +77,30 @@ async def create(
             raise
     hall.tell(record, "create")
     return record, warnings
+
+
+def check_platform(name: str, image: Image, asked: str) -> list[str]:
+    """A warning when the image is for another platform than this host's and none was asked for.
+
+    Raises Invalid for what is no platform, NotFound when the image is for another one, Unsupported when both are not this host's.
+    """
+    there, ours = Platform(image.architecture, image.os, image.variant), platforms.host()
+    if not asked:
+        if not image.architecture or there.serves(ours):
+            return []
+        return [
+            f"The requested image's platform ({there}) does not match the detected host platform ({ours}) and no specific platform "
+            "was requested"
+        ]
+    try:
+        wanted = platforms.parse(asked)
+    except ValueError as exc:
+        raise Invalid(str(exc), hint=f"this host's is {ours}") from None
+    if not there.serves(wanted):
+        raise NotFound(f"image {name} was found but it is for {there}, not for {wanted}", hint=f"this host runs {ours}")
+    if not wanted.serves(ours):
+        raise Unsupported(f"programs for {wanted} do not run on this host, which is {ours}")
+    return []
 
 
 def wall_of(host: HostConfig) -> Wall:

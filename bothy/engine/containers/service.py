@@ -24,9 +24,9 @@ class Containers:
         self._hall = hall
 
     async def create(
-        self, name: str, config: Config, host_config: HostConfig, networking: NetworkingConfig
+        self, name: str, config: Config, host_config: HostConfig, networking: NetworkingConfig, platform: str = ""
     ) -> tuple[Workload, _Words]:
-        return await create.create(self._hall, name, config, host_config, networking)
+        return await create.create(self._hall, name, config, host_config, networking, platform)
 
     def get(self, ref: str) -> Workload:
         """The record. Raises NotFound, Conflict (ambiguous)."""

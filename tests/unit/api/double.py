@@ -88,7 +88,10 @@ class Containers:
         self.asked.append(("list", all_, limit, filters))
         return list(self.records.values())
 
-    async def create(self, name: str, config: Config, host_config: HostConfig, networking: NetworkingConfig) -> Any:
+    async def create(
+        self, name: str, config: Config, host_config: HostConfig, networking: NetworkingConfig, platform: str = ""
+    ) -> Any:
+        self.asked.append(("create", platform))
         self.created.append((name, config, host_config, networking))
         made = workload(name=name or "web", config=config, host_config=host_config, networking=networking)
         self.records[made.id] = made

@@ -50,6 +50,14 @@ def test_bodies_that_are_none(at_door, body, words):
     at_door(scenario)
 
 
+def test_create_passes_the_platform_on(at_door):
+    async def scenario(door: Door) -> None:
+        await door.json("POST", "/containers/create?platform=linux%2Farm64", {"Image": "busybox"})
+        assert door.engine.containers.asked == [("create", "linux/arm64")]
+
+    at_door(scenario)
+
+
 def test_list_reads_its_query(at_door):
     async def scenario(door: Door) -> None:
         door.engine.containers.records[ID] = workload()

@@ -47,6 +47,12 @@ def test_additional_groups_join_the_users_own() -> None:
     assert look("ann", additional_gids=[99])[2] == [4, 10, 99]
 
 
+def test_additional_groups_have_names_or_numbers() -> None:
+    assert look("ann:staff", additional_groups=["wheel", "4", "777"], additional_gids=[5])[1:3] == (50, [4, 5, 10, 777])
+    with pytest.raises(StageError, match="unable to find group nothing: no matching entries in group file"):
+        look("ann", additional_groups=["nothing"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -176,7 +176,8 @@ def test_bad_security_options_are_refused(word: str) -> None:
     ("asked", "kind", "machine"),
     [
         (HostConfig(cap_add=["CAP_NOPE"]), Invalid, False),
-        (HostConfig(group_add=["nobody"]), Invalid, False),
+        (HostConfig(group_add=["4294967296"]), Invalid, False),
+        (HostConfig(group_add=[""]), Invalid, False),
         (HostConfig(sysctls={"kernel.panic": "1"}), Invalid, False),
         (HostConfig(sysctls={"net.core.somaxconn": "1"}, network_mode="host"), Invalid, False),
         (HostConfig(pid_mode="container:x"), Unsupported, False),

@@ -61,6 +61,15 @@ def test_manifests_and_indexes_are_read_and_written():
     assert PLAIN.to_data(manifest)["layers"][0]["mediaType"] == distribution.OCI_LAYER_ZSTD
 
 
+def test_what_serves_a_platform():
+    v3 = platform.parse("linux/amd64/v3")
+    assert platform.parse("amd64").serves(v3)
+    assert not v3.serves(platform.parse("amd64"))
+    assert platform.parse("linux/arm64/v8").serves(platform.parse("arm64"))
+    assert not platform.parse("arm64").serves(platform.parse("amd64"))
+    assert platform.parse("linux") == platform.Platform(platform.host().architecture, "linux")
+
+
 def test_platforms_match_with_their_implied_variants():
     arm = platform.parse("linux/arm64")
     assert arm.matches(platform.parse("linux/arm64/v8"))

@@ -34,7 +34,9 @@ async def create(call: Call) -> StreamResponse:
     config = read(Config, data, "Config")
     host_config = read(HostConfig, _object(data, "HostConfig"), "HostConfig")
     networking = read(NetworkingConfig, _object(data, "NetworkingConfig"), "NetworkingConfig")
-    workload, warnings = await call.engine.containers.create(call.text("name"), config, host_config, networking)
+    workload, warnings = await call.engine.containers.create(
+        call.text("name"), config, host_config, networking, call.text("platform")
+    )
     return replies.reply({"Id": workload.id, "Warnings": warnings}, 201)
 
 

@@ -233,7 +233,8 @@ def network_settings(workload: Workload) -> dict[str, Any]:
 
 
 def inspect(workload: Workload, folder: Path, execs: list[str], size: tuple[int, int] | None = None) -> dict[str, Any]:
-    """`GET /containers/{id}/json`. `folder` is the workload's, `execs` the ids of its running execs."""
+    """`GET /containers/{id}/json`. `folder` is the workload's, `execs` the ids of its running execs. `Warnings` are bothy's own:
+    those of create, and those that only the start could know."""
     data: dict[str, Any] = {
         "Id": workload.id,
         "Created": workload.created,
@@ -258,6 +259,7 @@ def inspect(workload: Workload, folder: Path, execs: list[str], size: tuple[int,
         "Mounts": [mount(m) for m in workload.mounts],
         "Config": config(workload.config),
         "NetworkSettings": network_settings(workload),
+        "Warnings": workload.warnings,
     }
     if size is not None:
         data["SizeRw"], data["SizeRootFs"] = size
