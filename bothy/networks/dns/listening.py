@@ -112,12 +112,14 @@ class Listeners:
         self._held.clear()
         self.forget_left()
 
-    def forget_left(self) -> None:
-        """What was adopted and is of no use."""
+    def forget_left(self) -> list[str]:
+        """Close what was adopted and is of no use; the networks that it was of."""
+        left = list(self._left)
         for sockets in self._left.values():
             for sock in sockets:
                 sock.close()
         self._left.clear()
+        return left
 
 
 def _told(network: Network) -> dict[str, Any]:

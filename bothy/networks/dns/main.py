@@ -23,6 +23,7 @@ import sys
 
 from bothy import __version__, quickjson
 from bothy.linux import capabilities, channel, inotify, syscalls
+from bothy.networks.dns import FOLDER, TITLE
 from bothy.networks.dns.loop import IN, Loop, Socket
 from bothy.networks.dns.server import Server
 from bothy.networks.dns.upstream import Upstream
@@ -32,8 +33,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-TITLE = "bothy-names"
-FOLDER, SOCKET = "names", "names.sock"
 LONELY = 30.0
 _FILES = 4096
 _WATCHED = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE | inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.ONLYDIR

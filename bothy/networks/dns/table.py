@@ -15,9 +15,8 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bothy.networks.dns import FOLDER
 from bothy.paths import Paths
-
-FOLDER = "names"
 
 
 @dataclass(frozen=True)
