@@ -140,24 +140,8 @@ class Builder:
 
     def _overlay(self, overlay: Overlay) -> None:
         if overlay.idmap:
-            tree = mounts.clone_tree(syscalls.AT_FDCWD, overlay.store, recursive=True)
-            try:
-                mounts.set_idmap(tree, self._userns, recursive=True)
-            except OSError as exc:
-                raise OSError(exc.errno, f"the file system of {overlay.store} has no id mapping ({exc.strerror})") from exc
-            place = os.open(overlay.store, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            syscalls.move_mount(tree, place)
-            os.close(place)
-            os.close(tree)
-        extra = ["index=off", "redirect_dir=off", "metacopy=off"]
-        if overlay.volatile:
-            extra.append("volatile")
-        _forget_volatile(overlay.work)
-        where, lowers, upper, work = _short(overlay)
-        os.chdir(where)
-        syscalls.mount("overlay", overlay.upper, "overlay", 0, mounts.overlay_data(lowers, upper, work, extra))
-        self.root = os.open(overlay.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.chdir("/")
+            show_idmapped(overlay.store, self._userns)
+        self.root = mount_overlay(overlay)
 
     def _filesystem(self, operation: Filesystem) -> None:
         target = make_folder(self.root, operation.destination)
@@ -288,6 +272,35 @@ class Builder:
         return fd
 
 
+def show_idmapped(store: str, userns: int) -> None:
+    """Have the folder `store` seen with the ids of a user namespace, in this mount namespace. Raises OSError."""
+    tree = mounts.clone_tree(syscalls.AT_FDCWD, store, recursive=True)
+    try:
+        mounts.set_idmap(tree, userns, recursive=True)
+    except OSError as exc:
+        raise OSError(exc.errno, f"the file system of {store} has no id mapping ({exc.strerror})") from exc
+    place = os.open(store, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    syscalls.move_mount(tree, place)
+    os.close(place)
+    os.close(tree)
+
+
+def mount_overlay(overlay: Overlay, place: str = "") -> int:
+    """Mount it at `place` (if empty: over its own upper folder); an O_PATH descriptor of its root. Without an upper folder it is
+    read-only. Raises OSError."""
+    extra = ["index=off", "redirect_dir=off", "metacopy=off"]
+    if overlay.volatile:
+        extra.append("volatile")
+    if overlay.upper:
+        _forget_volatile(overlay.work)
+    target = place or overlay.upper
+    where, lowers, upper, work = _short(overlay)
+    os.chdir(where)
+    syscalls.mount("overlay", target, "overlay", 0, mounts.overlay_data(lowers, upper, work, extra))
+    os.chdir("/")
+    return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def _forget_volatile(work: str) -> None:
     """The kernel refuses an overlay that was volatile before until its mark is gone; the caller said that nothing need survive."""
     mark = f"{work}/work/incompat/volatile"
@@ -307,7 +320,7 @@ def _short(overlay: Overlay) -> tuple[str, list[str], str, str]:
     if where in overlay.lowers:
         where = os.path.dirname(where)
     lowers = [os.path.relpath(lower, where) for lower in overlay.lowers]
-    upper, work = os.path.relpath(overlay.upper, where), os.path.relpath(overlay.work, where)
+    upper, work = (os.path.relpath(path, where) if path else "" for path in (overlay.upper, overlay.work))
     if len(os.fsencode(mounts.overlay_data(lowers, upper, work))) >= _PAGE - 128:
         raise OSError(errno.E2BIG, f"{len(overlay.lowers)} layers are more than one mount can name")
     return where, lowers, upper, work

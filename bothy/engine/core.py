@@ -18,6 +18,7 @@ from bothy.engine import recovery
 from bothy.engine.containers import ending, remove, start
 from bothy.engine.containers.service import Containers
 from bothy.engine.events import Events
+from bothy.engine.files import Files
 from bothy.engine.hall import Hall
 from bothy.engine.images import Images
 from bothy.engine.networks import Networks
@@ -69,6 +70,7 @@ class Engine:
         self._hall.spares = Spares(self._hall)
         self.containers = Containers(self._hall)
         self.execs = self._hall.execs
+        self.files = Files(self._hall)
         self.images = Images(self._hall)
         self.networks = Networks(self._hall)
         self.volumes = Volumes(self._hall)

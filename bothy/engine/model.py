@@ -331,3 +331,22 @@ class LogEntry:
     stream: str
     time: str
     data: bytes
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """A file as Docker's clients are told of it: `mode` is Go's os.FileMode, `mtime` in nanoseconds since the epoch."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: int
+    link_target: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """`kind` is Docker's number: 0 modified, 1 added, 2 deleted."""
+
+    path: str
+    kind: int

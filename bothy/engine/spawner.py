@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,6 +118,25 @@ class Spawner:
                 except OSError as exc:
                     _log.warning("the spawner can not be asked for a keeper: %s", exc)  # it is gone, which `_ended` deals with
         return ours
+
+    def visit(self, id_base: int) -> tuple[socket.socket, asyncio.Future[dict[str, Any]]]:
+        """Have a visit forked (see `bothy.containers.visits`): our end of its line, and the answer, which has its `pid`.
+
+        `id_base` is a range for a root of its own, 0 for a visit of what runs. Raises Unavailable when there is no spawner.
+        """
+        if self._link is None or self._link.closed:
+            raise Unavailable("the spawner is not there", hint="try again; if that does not help, restart bothyd")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            return ours, self._link.request("visit", {"id_base": id_base}, [theirs.fileno()])
+
+    def leave(self, pid: int) -> None:
+        """Kill a visit that was broken off. Nothing happens when it has ended."""
+        if self._link is not None and not self._link.closed:
+            try:
+                self._link.tell({"op": "leave", "pid": pid})
+            except OSError:
+                pass  # visits die with their spawner
 
     def take_range(self) -> int:
         """An id range, with its sandbox made ahead if there is one; a new one is ordered for the next time."""

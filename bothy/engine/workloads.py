@@ -11,6 +11,7 @@ from typing import Any
 from bothy.engine.keepers import Keeper
 from bothy.engine.model import Connection, Status, Workload
 from bothy.engine.records import Records
+from bothy.engine.visits import Visit
 from bothy.errors import BothyError, Conflict, NotFound
 from bothy.keeper.model import Client, Exit
 from bothy.log import logger
@@ -33,6 +34,7 @@ class Live:
         self.stopping = False
         self.oom = False
         self.removed = False
+        self.visits: set[Visit] = set()
         self._watchers: list[tuple[str, asyncio.Future[Exit]]] = []
 
     @property

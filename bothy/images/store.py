@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bothy.errors import Invalid, NotFound
-from bothy.images import bootstrap, describe, importing, loading, removing, saving, times
+from bothy.images import bootstrap, committing, describe, importing, loading, removing, saving, times
+from bothy.images.committing import Commit
 from bothy.images.content import Content, parse_reference
 from bothy.images.disks import Disks
 from bothy.images.model import Image, Usage
@@ -147,6 +148,13 @@ class ImageStore:
         """
         shown = label or os.path.basename(path)
         return importing.import_rootfs(self._content, Path(path), name, changes, message, platform, shown)
+
+    def commit(self, what: Commit, layer: int) -> Image:
+        """Add an image with one more layer, whose tar is read from the descriptor `layer` (-1: no more layer).
+
+        Raises Invalid, NotFound, Unavailable; then nothing is left.
+        """
+        return committing.commit(self._content, what, layer)
 
     def save(self, refs: Sequence[str], out: Path | int) -> None:
         """Write images to an archive that docker, podman and skopeo read: a file (removed after a failure), or an open fd.

@@ -7,6 +7,8 @@
     hello {daemon: [argv]} [+ listening socket]            (how to bring the daemon back)
     keeper {id, folder, id_base, network} + control fd     event keeper {id, pid}
                                                            event gone {id, pid, status, error?}     the keeper has ended
+    visit {id_base?} + line                                ok {pid}     (see `visits`; a range for a root of its own)
+    leave {pid}                                            (a visit is killed)
     pool {size, id_bases}
     bye {}                                                 (the spawner ends; keepers go on)
 
@@ -36,6 +38,7 @@ from bothy.linux import channel, syscalls
 from bothy.spawner import zygote
 from bothy.spawner.pool import Pool
 from bothy.spawner.revival import Revival
+from bothy.spawner.visits import Visits
 from bothy.spawner.warm import warm
 
 TITLE = "bothy-spawner"
@@ -54,6 +57,7 @@ class Spawner:
         self._pool = Pool(sandboxes.make)
         self._revival: Revival | None = None
         self._refill: Timer | None = None
+        self._visits = Visits(loop)
         loop.reap()
         loop.on_signal(signal.SIGTERM, self._end)
         loop.watch(zygote.fileno(), IN, self._zygote_says)
@@ -65,6 +69,10 @@ class Spawner:
         try:
             if request.op == "keeper":
                 self._spawn(request)
+            elif request.op == "visit":
+                self._visit(request)
+            elif request.op == "leave":
+                self._visits.end(int(request.message["pid"]))
             elif request.op == "pool":
                 self._pool.order(int(request.message["size"]), [int(base) for base in request.message["id_bases"]])
             elif request.op == "hello":
@@ -94,6 +102,15 @@ class Spawner:
             if sandbox is not None:
                 sandbox.close()
         self._ordered.append((name, request))
+
+    def _visit(self, request: Request) -> None:
+        id_base = int(request.message.get("id_base") or 0)
+        sandbox = self._pool.take(id_base) if id_base else None
+        try:
+            request.ok(pid=self._visits.begin(request.fds[0], sandbox))
+        finally:
+            if sandbox is not None:
+                sandbox.close()
 
     def _refuse(self, request: Request, exc: Exception) -> None:
         print(f"{TITLE}: {request.op}: {exc}", file=sys.stderr, flush=True)

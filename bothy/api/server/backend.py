@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from bothy.engine.model import (
+    Change,
     Config,
     Connection,
     Event,
     ExecRequest,
     ExecSession,
+    FileStatus,
     HostConfig,
     LogEntry,
     NetworkingConfig,
@@ -29,6 +32,8 @@ from bothy.paths import Paths
 
 Filters = dict[str, list[str]]
 Progress = Callable[[str], None]
+Pieces = AsyncIterator[bytes]
+Entered = AbstractAsyncContextManager
 # Protocols with a method `list` can not name the type in their annotations.
 Listing = list[dict[str, Any]]
 Words = list[str]
@@ -80,6 +85,17 @@ class Execs(Protocol):
     def get(self, exec_id: str) -> ExecSession: ...
     def running(self, ref: str) -> Words: ...
     async def resize(self, exec_id: str, height: int, width: int) -> None: ...
+
+
+class Files(Protocol):
+    async def status(self, ref: str, path: str) -> FileStatus: ...
+    def archive(self, ref: str, path: str) -> Entered[tuple[FileStatus, Pieces]]: ...
+    async def extract(self, ref: str, path: str, archive: Pieces, *, strict: bool, as_user: bool) -> None: ...
+    def export(self, ref: str) -> Entered[Pieces]: ...
+    async def changes(self, ref: str) -> list[Change]: ...
+    async def commit(
+        self, ref: str, config: Config, *, name: str, comment: str, author: str, pause: bool, instructions: Words
+    ) -> str: ...
 
 
 class Images(Protocol):
@@ -135,6 +151,8 @@ class Backend(Protocol):
     def containers(self) -> Containers: ...
     @property
     def execs(self) -> Execs: ...
+    @property
+    def files(self) -> Files: ...
     @property
     def images(self) -> Images: ...
     @property

@@ -6,6 +6,8 @@ Every answer has Docker's headers. Endless ones end when the client goes away, o
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web_response import Response, StreamResponse
@@ -102,6 +104,18 @@ class Stream:
     async def line(self, data: Any) -> None:
         """A line of JSON to the client."""
         await self.send(to_json(data))
+
+    @asynccontextmanager
+    async def whole_or_broken(self) -> AsyncIterator[None]:
+        """A failure in the block, once the head is out, ends the connection: nobody takes what was sent for the whole."""
+        try:
+            yield
+        except BothyError as exc:
+            transport = self._call.request.transport
+            if not self.begun or transport is None:
+                raise
+            transport.abort()
+            raise ConnectionResetError(str(exc)) from exc
 
     async def end(self) -> StreamResponse:
         """Nothing more comes."""

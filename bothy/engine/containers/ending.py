@@ -165,7 +165,9 @@ def kill_left(scope: str, workload: str) -> None:
 
 
 async def settle(live: Live) -> None:
-    """Wait until nothing of an earlier run is left."""
+    """Wait until nothing of an earlier run is left, also nobody who is still busy with its files."""
+    for visit in list(live.visits):
+        await visit.abandon()
     if live.cleaning is not None:
         await asyncio.shield(live.cleaning)
         live.cleaning = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bothy.api.server.router import Route
-from bothy.api.server.routes import bothy, container_streams, containers, execs, images, networks, system, volumes
+from bothy.api.server.routes import archive, bothy, container_streams, containers, execs, images, networks, system, volumes
 from bothy.api.server.routes.system import no_swarm, unsupported
 
 _BUILD = unsupported("building images", "build elsewhere, then bothy load -i FILE")
@@ -42,12 +42,12 @@ CONTAINERS = [
     Route("DELETE", "/containers/{id}", containers.remove),
     Route("GET", "/containers/{id}/attach/ws", unsupported("attaching by websocket", "use POST /containers/{id}/attach")),
     Route("POST", "/containers/{id}/update", unsupported("changing a container's limits", "make it anew with other limits")),
-    Route("HEAD", "/containers/{id}/archive", unsupported("copying files")),
-    Route("GET", "/containers/{id}/archive", unsupported("copying files out", "exec tar in the container, or bind a folder")),
-    Route("PUT", "/containers/{id}/archive", unsupported("copying files in", "exec tar in the container, or bind a folder")),
-    Route("GET", "/containers/{id}/export", unsupported("exporting a container", "exec tar in the container")),
-    Route("GET", "/containers/{id}/changes", unsupported("listing a container's changes")),
-    Route("POST", "/commit", unsupported("making an image of a container")),
+    Route("HEAD", "/containers/{id}/archive", archive.stat),
+    Route("GET", "/containers/{id}/archive", archive.get),
+    Route("PUT", "/containers/{id}/archive", archive.put),
+    Route("GET", "/containers/{id}/export", archive.export),
+    Route("GET", "/containers/{id}/changes", archive.changes),
+    Route("POST", "/commit", archive.commit),
 ]
 
 EXECS = [
