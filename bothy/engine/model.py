@@ -125,6 +125,7 @@ class MountPoint:
     bind_options: dict[str, Any] = field(default_factory=dict)
     volume_options: dict[str, Any] = field(default_factory=dict)
     tmpfs_options: dict[str, Any] = field(default_factory=dict)
+    image_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,11 @@ class PublishedPort:
 
 @dataclass(frozen=True)
 class MountRecord:
-    """One mount of a workload as inspect shows it: `type` bind, volume or tmpfs."""
+    """One mount of a workload as inspect shows it: `type` bind, volume, tmpfs or image (whose `source` is its id).
+
+    What inspect does not show: the part of it that is mounted, the words for mount(8), whether a source that is not there is made, how
+    a volume is made and whether it is filled from the image. `listed`: inspect shows it.
+    """
 
     type: str
     source: str
@@ -239,6 +244,13 @@ class MountRecord:
     driver: str = ""
     mode: str = ""
     propagation: str = ""
+    subpath: str = ""
+    options: list[str] = field(default_factory=list)
+    made: bool = False
+    copy_up: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    driver_options: dict[str, str] = field(default_factory=dict)
+    listed: bool = True
 
 
 @dataclass(frozen=True)
