@@ -17,6 +17,7 @@ from bothy.linux import capabilities
 from bothy.oci.runtime import Cpu, DeviceRule, Memory, Pids, Resources, Rlimit
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
+MOST_MEMORY = 1000 << 30  # an emulated processor has addresses of 40 bits, and not all of them are memory
 MOST_VCPUS = 255  # more need an interrupt controller that software emulation does not have
 PERIOD = 100_000
 _RLIMITS = (
@@ -26,15 +27,23 @@ _RLIMITS = (
 
 @dataclass(frozen=True)
 class Host:
-    """What the host has, as far as limits are checked against it. `hard_limits` by name; one that is not told may be raised."""
+    """What the host has, as far as limits are checked against it. `memory` and `swap` in bytes. `hard_limits` by name; one that is
+    not told may be raised."""
 
     cpus: int
     memory: int
     hard_limits: dict[str, int] = field(default_factory=dict)
+    swap: int = 0
 
     @classmethod
     def here(cls) -> Host:
-        return cls(os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _hard_limits())
+        return cls(os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _hard_limits(), _swap())
+
+
+def _swap() -> int:
+    """Bytes of swap (proc(5), /proc/meminfo)."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith("SwapTotal:")), 0)
 
 
 def _hard_limits() -> dict[str, int]:
@@ -49,14 +58,11 @@ def _hard_limits() -> dict[str, int]:
 def check(asked: HostConfig, host: Host, *, machine: bool) -> list[str]:
     """Warnings about what can not be honoured. Raises Invalid for what can not be meant.
 
-    A machine may have more virtual processors than the host has real ones.
+    A machine may have more virtual processors than the host has real ones, and more memory: it takes what its guest has touched.
     """
     _check_memory(asked)
-    if machine and asked.memory > host.memory:
-        raise Invalid(
-            f"a machine can not have more memory than the host: {asked.memory >> 20} MiB of {host.memory >> 20} MiB",
-            hint="give it less with --memory",
-        )
+    if machine and asked.memory > MOST_MEMORY:
+        raise Invalid(f"a machine can not have more than {MOST_MEMORY >> 30} GiB of memory", hint="give it less with --memory")
     _check_cpu(asked, host, machine=machine)
     if not -1000 <= asked.oom_score_adj <= 1000:
         raise Invalid(f"invalid value {asked.oom_score_adj}, range for oom score adj is [-1000, 1000]")
@@ -66,6 +72,11 @@ def check(asked: HostConfig, host: Host, *, machine: bool) -> list[str]:
         raise Invalid(f"invalid pids limit {asked.pids_limit}", hint="use -1 or 0 for no limit")
     rlimits(asked)
     warnings = []
+    if machine and asked.memory > host.memory + host.swap:
+        warnings.append(
+            f"the host has less memory than the machine will see: {host.memory + host.swap >> 20} MiB with swap, not "
+            f"{asked.memory >> 20} MiB; a machine that uses more than there is gets killed"
+        )
     if asked.memory_swappiness is not None and asked.memory_swappiness >= 0:
         warnings.append("memory swappiness is not supported and is ignored")
     if asked.oom_kill_disable and not asked.memory:

@@ -61,7 +61,8 @@ class Backing:
 
     `files` are open disks, which QEMU finds as /dev/fdset/1, /dev/fdset/2 and so on. `shared`: writes of the guest go to the RAM
     file (the template itself); else they are private to the process. `sandbox`: put QEMU's own filter on it
-    (clones have another one already).
+    (clones have another one already). `reserve`: the kernel is asked whether there is so much memory before a private copy of it is
+    promised (mmap(2), MAP_NORESERVE).
     """
 
     ram: str
@@ -75,6 +76,7 @@ class Backing:
     shared: bool = False
     files: tuple[int, ...] = ()
     sandbox: bool = True
+    reserve: bool = True
 
 
 def argv(hardware: Hardware, backing: Backing, binary: str = "qemu-system-x86_64") -> list[str]:
@@ -134,7 +136,7 @@ def _processor(hardware: Hardware) -> list[str]:
 def _memory(hardware: Hardware, backing: Backing) -> list[str]:
     share = "on" if backing.shared else "off"
     ram = f"memory-backend-file,id=ram,size={hardware.memory}M,mem-path={_comma(backing.ram)},share={share}"
-    return ["-m", str(hardware.memory), "-object", ram]
+    return ["-m", str(hardware.memory), "-object", ram if backing.reserve else f"{ram},reserve=off"]
 
 
 def _boot(hardware: Hardware, backing: Backing) -> list[str]:

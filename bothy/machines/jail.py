@@ -21,6 +21,8 @@ from bothy.machines import guard, shares
 from bothy.machines.model import Share
 
 EXPORTS = "/exports"
+_OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
+_ASIDE = "/processes"  # where the processes are when /proc is a folder
 _SYSTEM = ("usr", "lib", "lib64", "bin", "sbin", "lib32", "libx32", "nix", "etc/ld.so.cache")
 _DEVICES = ("null", "urandom", "kvm")
 _FIRST_ID = 0x7B000000  # above all ids of users and of containers
@@ -34,8 +36,12 @@ def owner(machine: str) -> int:
     return _FIRST_ID + int.from_bytes(machine.encode()[:8], "big") % _IDS
 
 
-def enter(root: str, wanted: list[Share]) -> None:
-    """Put the calling process into a new root, mounted over the folder `root` in a mount namespace of its own. Raises OSError."""
+def enter(root: str, wanted: list[Share], *, shows_overcommit: bool = False) -> None:
+    """Put the calling process into a new root, mounted over the folder `root` in a mount namespace of its own. Raises OSError.
+
+    `shows_overcommit`: with a copy of /proc/sys/vm/overcommit_memory, which QEMU reads when it is to map memory unreserved.
+    """
+    overcommit = _read(_OVERCOMMIT) if shows_overcommit else ""
     syscalls.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWNET)
     mounts.make_private()
     sc.mount("jail", root, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")
@@ -47,7 +53,14 @@ def enter(root: str, wanted: list[Share]) -> None:
     for name in ("proc", "machine", "exports"):
         os.mkdir(f"{root}/{name}")
     flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
-    sc.mount("proc", f"{root}/proc", "proc", flags, "hidepid=invisible,subset=pid")
+    processes = f"{root}/proc"
+    if overcommit:
+        processes = f"{root}{_ASIDE}"
+        os.mkdir(processes)
+        os.symlink(f"{_ASIDE}/self", f"{root}/proc/self")
+        os.makedirs(os.path.dirname(root + _OVERCOMMIT))
+        _write(root + _OVERCOMMIT, overcommit)
+    sc.mount("proc", processes, "proc", flags, "hidepid=invisible,subset=pid")
     _touch(root + guard.PATH)
     shares.export(root + EXPORTS, wanted)
     mounts.enter_root(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -103,4 +116,15 @@ def _attach(tree: int, target: str, attributes: int) -> None:
 
 
 def _touch(path: str) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    _write(path, "")
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    os.write(fd, text.encode())
+    os.close(fd)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()

@@ -306,7 +306,9 @@ def _become_qemu(
     if os.getppid() != parent:
         os._exit(0)
     enter()
-    jail.enter(jailed, plan.shares)
+    # The kernel refuses at once what is more than the host has, though a guest touches little of it.
+    thin = template.hardware.memory << 20 > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    jail.enter(jailed, plan.shares, shows_overcommit=thin)
     backing = Backing(
         ram=guard.PATH,
         agent=ends.agent,
@@ -317,6 +319,7 @@ def _become_qemu(
         scratch=command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format),
         exports=jail.EXPORTS,
         sandbox=False,
+        reserve=not thin,
     )
     arguments = command.argv(template.hardware, backing, template.qemu)
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0, inheritable=True)

@@ -44,6 +44,8 @@ KERNEL_SHARE = 64 * MIB
 QEMU = "qemu-system-x86_64"
 _CLASSES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _BOOT_LIMIT = {"tcg": 90.0, "kvm": 15.0}  # seconds; under emulation it is some four on an idle host, in KVM less than one
+_BOOT_SPEED = 2048  # MiB of memory that a kernel at least gets to know in a second
+_BASE = 160  # MiB that a template takes on disk, whatever its memory
 _FORMAT = 2  # raised when clones of older templates would not understand their keeper
 
 Progress = Callable[[str], None]
@@ -198,6 +200,7 @@ class Templates:
             unfinished.mkdir(mode=0o700)
             hardware = template.hardware
             size = f"{hardware.vcpus} vCPU, {hardware.memory - KERNEL_SHARE // MIB} MiB, {hardware.accelerator}"
+            check_room(unfinished, hardware.memory, size)
             progress(f"making a machine template ({size}); this is done once")
             mkfs.make_pristine(str(unfinished / "scratch"))
             mkfs.make_empty_image(str(unfinished / "image"))
@@ -208,6 +211,18 @@ class Templates:
             template = replace(template, nic=int(ready.get("nic", template.nic)), disk=fingerprint)
             (unfinished / saved.DESCRIPTION).write_text(PLAIN.dumps(template))
             os.rename(unfinished, folder)
+
+
+def check_room(folder: Path, memory: int, size: str) -> None:
+    """Whether a template of so many MiB fits on the disk, as far as one can know: a guest's kernel writes 64 bytes about each page
+    that it has. On a full disk QEMU would be killed in the middle (SIGBUS). Raises Unavailable."""
+    wanted = memory // 64 + _BASE
+    free = shutil.disk_usage(folder).free // MIB
+    if free < wanted:
+        raise Unavailable(
+            f"the machine template ({size}) takes {wanted} MiB of disk, {free} MiB are free below {folder.parent.parent}",
+            hint="make some room, or give the machine less with --memory",
+        )
 
 
 def binary() -> str:
@@ -262,7 +277,7 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict
             for end in (its_agent, its_monitor):
                 end.close()
             os.close(tap)
-            ready = _await_ready(agent, _BOOT_LIMIT[template.hardware.accelerator])
+            ready = _await_ready(agent, _BOOT_LIMIT[template.hardware.accelerator] + template.hardware.memory / _BOOT_SPEED)
             progress("saving the machine template")
             _save(qmp.Client(monitor), folder)
     except (OSError, wire.WireError) as exc:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from pathlib import Path
+
+import pytest
 
 from tests.e2e.conftest import Walled
+from tests.support.engine import TestEngine
 
 EAT = "x=a; while :; do x=$x$x; done"
 
@@ -15,6 +20,17 @@ def test_memory_limit_kills(bothy: Walled) -> None:
     state = bothy.engine.inspect("t-oom")["State"]
     assert state["OOMKilled"] is True
     bothy("rm", "t-oom").ok()
+
+
+@pytest.mark.qemu
+def test_a_machine_may_see_more_memory_than_the_host_has(settled: TestEngine, machines: None) -> None:
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    done = settled(
+        "run", "--rm", "--vm", "--memory", f"{host + 8}g", "busybox", "grep", "MemTotal", "/proc/meminfo", timeout=300
+    ).ok()
+    assert int(done.out.split()[1]) >> 20 > host
+    swap = int(Path("/proc/meminfo").read_text().partition("SwapTotal:")[2].split()[0]) >> 20
+    assert ("the host has less memory than the machine will see" in done.err) is (swap < 8)
 
 
 def test_cpus(bothy: Walled) -> None:

@@ -122,7 +122,15 @@ def test_a_machine_may_have_more_processors_than_the_host() -> None:
     assert limits.check(HostConfig(nano_cpus=4 * 10**9), HOST, machine=True) == []
 
 
-@pytest.mark.parametrize("asked", [HostConfig(memory=9 << 30), HostConfig(nano_cpus=256 * 10**9)])
+def test_a_machine_may_have_more_memory_than_the_host_which_is_told() -> None:
+    host = Host(cpus=2, memory=8 << 30, swap=2 << 30)
+    assert limits.check(HostConfig(memory=10 << 30), host, machine=True) == []
+    (told,) = limits.check(HostConfig(memory=11 << 30), host, machine=True)
+    assert "10240 MiB with swap, not 11264 MiB" in told
+    assert limits.check(HostConfig(memory=11 << 30), host, machine=False) == []
+
+
+@pytest.mark.parametrize("asked", [HostConfig(memory=1001 << 30), HostConfig(nano_cpus=256 * 10**9)])
 def test_what_no_machine_can_have(asked: HostConfig) -> None:
     with pytest.raises(Invalid, match="a machine can not have more"):
         limits.check(asked, HOST, machine=True)

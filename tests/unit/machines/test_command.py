@@ -36,6 +36,11 @@ def test_only_the_template_writes_to_the_memory_and_boots() -> None:
     assert "-incoming" not in template
 
 
+def test_memory_is_reserved_unless_told_otherwise() -> None:
+    assert "reserve" not in option(command.argv(HARDWARE, CLONE), "-object")
+    assert option(command.argv(HARDWARE, replace(CLONE, reserve=False)), "-object").endswith(",share=off,reserve=off")
+
+
 def test_an_emulated_guest_is_told_its_clock() -> None:
     assert "tsc_early_khz=2600000" in HARDWARE.cmdline
     assert "tsc_early_khz" not in replace(HARDWARE, tsc=0).cmdline

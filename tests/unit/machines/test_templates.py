@@ -11,7 +11,7 @@ from bothy.jsonable import PLAIN
 from bothy.machines import saved, templates
 from bothy.machines.command import Hardware
 from bothy.machines.saved import Template
-from bothy.machines.templates import MIB, Templates, memory_class
+from bothy.machines.templates import MIB, Templates, check_room, memory_class
 from bothy.paths import Paths
 
 
@@ -72,6 +72,12 @@ def test_prune_removes_what_nobody_would_get_any_more_and_leftovers(paths: Paths
     assert list(keys) == ["cc"]
     assert freed >= 8192
     assert [name for name in os.listdir(paths.machines / "templates") if not name.startswith(".lock")] == []
+
+
+def test_a_template_that_the_disk_can_not_take_is_refused(tmp_path: Path) -> None:
+    check_room(tmp_path, 256, "small")
+    with pytest.raises(Unavailable, match=r"the machine template \(huge\) takes \d+ MiB of disk, \d+ MiB are free"):
+        check_room(tmp_path, 1 << 40, "huge")
 
 
 def test_without_qemu_the_error_names_the_package(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
