@@ -15,7 +15,7 @@ from bothy.engine import merge
 from bothy.engine.containers import stop
 from bothy.engine.hall import Hall
 from bothy.engine.heavy import heavy
-from bothy.engine.model import Config, Status, Wall
+from bothy.engine.model import Config, Status
 from bothy.engine.visits import Visit
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Conflict
@@ -90,7 +90,7 @@ async def _pump(visit: Visit, out: socket.socket, reading: asyncio.Future[Image]
 @contextlib.asynccontextmanager
 async def _standing_still(hall: Hall, live: Live, *, wanted: bool) -> AsyncIterator[None]:
     """Paused, if it runs and is to be."""
-    paused = wanted and live.record.wall is Wall.CONTAINER and live.record.status is Status.RUNNING
+    paused = wanted and live.record.status is Status.RUNNING
     if paused:
         await stop.pause(hall, live)
     try:

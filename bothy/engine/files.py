@@ -22,11 +22,13 @@ from bothy.engine.committing import commit
 from bothy.engine.containers import create
 from bothy.engine.found import read_changes, read_status
 from bothy.engine.hall import Hall
-from bothy.engine.model import Change, Config, FileStatus, Status, Workload
+from bothy.engine.machine_visits import of_running, of_stopped
+from bothy.engine.model import Change, Config, FileStatus, Status, Wall, Workload
 from bothy.engine.visits import Failed, Visit, translated
 from bothy.engine.workloads import Live
 from bothy.errors import Conflict, Unavailable
 
+_MOUNTED = (model.COPY, model.DISK)
 _SKIPPED = ["/dev", "/proc", "/sys"]
 _SMALL = [f"/etc/{name}" for name in (*spec.FILES, "machine-id")]
 
@@ -110,21 +112,23 @@ class Files:
             async with live.lock:
                 pass
         _check(live.record)
-        if _runs(live):
-            async with self._of_container(live, model.LIVE if view in (model.COPY, model.DISK) else view) as visit:
-                yield visit
-            return
-        if view != model.DISK:
-            async with self._of_container(live, view) as visit:
-                yield visit
-            return
-        async with live.lock:
-            _check(live.record)
-            if not _runs(live):
+        is_machine = live.record.wall is Wall.VM
+        if not _runs(live):
+            if view != model.DISK and not is_machine:
                 async with self._of_container(live, view) as visit:
                     yield visit
                 return
-        async with self._of_container(live, model.LIVE) as visit:
+            async with live.lock:
+                _check(live.record)
+                if not _runs(live):
+                    down = (
+                        of_stopped(self._hall, live, to_write=view == model.DISK) if is_machine else self._of_container(live, view)
+                    )
+                    async with down as visit:
+                        yield visit
+                    return
+        up = of_running(live) if is_machine else self._of_container(live, model.LIVE if view in _MOUNTED else view)
+        async with up as visit:
             yield visit
 
     @contextlib.asynccontextmanager
@@ -160,7 +164,7 @@ class Files:
         if view == model.LIVE:
             plan = spec.container_plan(record, hall.paths, spec.Place(), hall.settings.shm_size)
             return Place(view, plan, str(hall.paths.run), record.pid, record.id_base), 0
-        if view in (model.COPY, model.DISK):
+        if view in _MOUNTED:
             await create.ensure_mounts(hall, record)
         folder = hall.paths.container(live.id)
         try:

@@ -80,6 +80,10 @@ class Keeper:
             fields["client"] = PLAIN.to_data(client)
         return int((await self._link.request("exec", fields, [connection.fd] if connection else ())).get("pid") or 0)
 
+    async def visit(self, line: int) -> None:
+        """Have a machine's guest serve the visit at the other end of a line (a socket, which stays the caller's)."""
+        await self._link.request("visit", {}, [line])
+
     async def signal(self, number: int, exec_id: str = "") -> None:
         await self._link.request("signal", {"number": number, **({"exec": exec_id} if exec_id else {})})
 

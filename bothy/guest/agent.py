@@ -8,6 +8,8 @@
       │◀───────────────────────────────────── ok {pid} or error   │   (process 0 on the wire)
       │ exec {seq, process, number, stdin} ──────────────────────▶│   ok {pid} or error
       │ signal {process, number}   resize {process, height, width}│
+      │ visit {seq, number} ─────────────────────────────────────▶│   ok {pid}; as an exec, of our own code (see `guest.visit`)
+      │ freeze {seq, frozen} ────────────────────────────────────▶│   ok {} when all programs stand still, or may go on
       │ clock {time}   top {seq, args}   stats {seq}              │
       │ data, end, credit frames ◀───────────────────────────────▶│
       │◀────────────────── event exit {process, code, oom}        │   after the process's last byte; what it wrote is on disk
@@ -26,13 +28,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bothy.errors import StageError, failure_of, is_foreseen
-from bothy.guest import early, late, measure, programs
+from bothy.guest import early, late, measure, programs, still, visit
 from bothy.guest.port import Port
 from bothy.guest.sessions import Session
 from bothy.jsonable import PLAIN
 from bothy.keeper import top
 from bothy.keeper.loop import Loop
-from bothy.keeper.processes import ChildProcess
+from bothy.keeper.processes import ChildProcess, Streams
 from bothy.linux import syscalls
 from bothy.machines import wire
 from bothy.oci import runtime as oci
@@ -51,7 +53,6 @@ class Agent:
         self._stem: programs.Stem | None = None
         self._sessions: dict[int, Session] = {}
         self._ephemeral = False
-        self._limited = False
         self._booted = False
         self._oom = 0
         self._port = Port(loop, port_fd, self._frame, self._room)
@@ -62,7 +63,7 @@ class Agent:
         warm()
         gc.collect()
         gc.freeze()
-        self._stem = programs.Stem()
+        self._stem = programs.Stem(self._kit.programs)
         early.empty()
         early.settle()
         self._port.say(event="ready", nic=early.nic_index())
@@ -96,9 +97,10 @@ class Agent:
 
     def _boot(self, message: dict[str, Any]) -> dict[str, Any]:
         self._ephemeral = bool(message.get("ephemeral"))
-        self._limited = message["pids"] > 0
         self._booted = True
         late.set_up(message, self._kit)
+        if message["visit"]:
+            return self._visit({"number": MAIN})
         return self._run(MAIN, message)
 
     def _rehearse(self, message: dict[str, Any]) -> None:
@@ -108,22 +110,30 @@ class Agent:
             self._run(_TRIAL, message)
         except (StageError, OSError) as exc:
             print(f"bothy-agent: rehearsal: {exc}", file=sys.stderr, flush=True)
-            self._stem = self._stem or programs.Stem()
+            self._stem = self._stem or programs.Stem(self._kit.programs)
 
     def _exec(self, message: dict[str, Any]) -> dict[str, Any]:
         return self._run(int(message["number"]), message)
 
     def _run(self, number: int, message: dict[str, Any]) -> dict[str, Any]:
         stem, self._stem = self._stem, None
-        pid, streams, warnings = programs.start(message, stem=stem, limited=self._limited)
+        pid, streams, warnings = programs.start(message, stem=stem, cgroup=self._kit.programs)
+        self._serve(number, pid, streams)
+        return {"pid": pid, "warnings": warnings} if warnings else {"pid": pid}
+
+    def _visit(self, message: dict[str, Any]) -> dict[str, Any]:
+        pid, streams = visit.start(self._kit.disk)
+        self._serve(int(message["number"]), pid, streams)
+        return {"pid": pid}
+
+    def _serve(self, number: int, pid: int, streams: Streams) -> None:
         session = self._sessions[number] = Session(self._port, number, self._exited)
         session.process = ChildProcess(self._loop, session, pid, streams)
-        return {"pid": pid, "warnings": warnings} if warnings else {"pid": pid}
 
     def _exited(self, session: Session, code: int) -> None:
         del self._sessions[session.number]
         if session.number == _TRIAL and not self._booted:
-            self._stem = self._stem or programs.Stem()
+            self._stem = self._stem or programs.Stem(self._kit.programs)
             return
         if session.number == MAIN and not self._ephemeral:
             os.sync()
@@ -153,13 +163,16 @@ class Agent:
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
         return measure.stats()
 
+    def _freeze(self, message: dict[str, Any]) -> None:
+        still.freeze(frozen=bool(message["frozen"]))
+
     def _room(self) -> None:
         for session in list(self._sessions.values()):
             session.pump()
 
     _ACTIONS: dict[str, Callable[[Agent, dict[str, Any]], dict[str, Any] | None]] = {
         "boot": _boot, "rehearse": _rehearse, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock,
-        "top": _top, "stats": _stats,
+        "visit": _visit, "freeze": _freeze, "top": _top, "stats": _stats,
     }  # fmt: skip
 
 

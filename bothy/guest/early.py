@@ -31,7 +31,8 @@ LOWER = "/disk/lower"
 ROOT = "/disk/root"
 OWN = "/disk/own"
 IMAGE = rootdisk.FOLDER
-PROGRAMS = "/sys/fs/cgroup/programs"  # the cgroup of all programs, if they are limited
+PROGRAMS = "/sys/fs/cgroup/programs"  # the cgroup of all programs: it may be limited, and frozen
+DISK = "/disk"
 FOLDERS = ("etc", "proc", "sys", "dev")
 FILES = ("hosts", "hostname", "resolv.conf", "machine-id")
 HOST = "/host"
@@ -52,12 +53,15 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 
 @dataclass(frozen=True)
 class Kit:
-    """Detached mounts by descriptor, to be attached at /proc, /sys and /dev of the clone's root; an rtnetlink socket."""
+    """Detached mounts by descriptor, to be attached at /proc, /sys and /dev of the clone's root; an rtnetlink socket; the folders
+    of the disks, which can not be reached by name from the clone's root, and of the programs' cgroup."""
 
     proc: int
     sys: int
     dev: int
     netlink: socket.socket
+    disk: int
+    programs: int
 
 
 def prepare() -> Kit:
@@ -68,6 +72,7 @@ def prepare() -> Kit:
     _load_modules("/lib/modules")
     _fill_dev()
     sc.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", _NOSUID_NODEV_NOEXEC, "nsdelegate")
+    os.mkdir(PROGRAMS)
     _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
     _write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")
     _write("/sys/module/page_reporting/parameters/page_reporting_order", _REPORTED)
@@ -84,7 +89,8 @@ def prepare() -> Kit:
     sc.mount(root_device(), LOWER, "erofs", sc.MS_RDONLY)
     sc.mount("overlay", ROOT, "overlay", 0, f"lowerdir={OWN}:{LOWER},upperdir={UPPER},workdir={WORK}")
     proc, sys, dev = (mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev"))
-    return Kit(proc, sys, dev, _netlink())
+    disk, cgroup = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (DISK, PROGRAMS))
+    return Kit(proc, sys, dev, _netlink(), disk, cgroup)
 
 
 def _make_own_layer() -> None:

@@ -250,7 +250,6 @@ def limit_programs(pids: int) -> None:
     """How many processes there may be, of the program and of all execs (0: as many as the kernel can)."""
     if pids > 0:
         _write("/sys/fs/cgroup/cgroup.subtree_control", "+pids")
-        os.mkdir(early.PROGRAMS)
         _write(f"{early.PROGRAMS}/pids.max", str(pids))
 
 

@@ -19,22 +19,19 @@ from typing import Any, NoReturn
 from bothy.containers import process as stages
 from bothy.containers import users
 from bothy.errors import StageError, failure_of
-from bothy.guest import early
 from bothy.jsonable import PLAIN
 from bothy.keeper import processes
 from bothy.keeper.workload import STDOUT
 from bothy.linux import capabilities, channel, syscalls, terminal
 from bothy.oci.runtime import Process
 
-_LIMITED = b"+"  # before an order for a program that is limited
-
 
 class Stem:
-    """A child that waits to become a program."""
+    """A child that waits to become a program, in the programs' `cgroup` (a descriptor of its folder)."""
 
-    def __init__(self) -> None:
+    def __init__(self, cgroup: int) -> None:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.pid = os.fork()
+        self.pid = syscalls.fork_into_cgroup(cgroup)
         if not self.pid:
             mine.close()
             _wait(its)
@@ -58,11 +55,11 @@ def _wait(orders: socket.socket) -> NoReturn:
     _run(text, fds)
 
 
-def start(order: dict[str, Any], *, stem: Stem | None, limited: bool) -> tuple[int, processes.Streams, list[str]]:
+def start(order: dict[str, Any], *, stem: Stem | None, cgroup: int) -> tuple[int, processes.Streams, list[str]]:
     """Run a program in the current root; returns its pid, our ends of its streams, and warnings about limits that were clamped.
 
     `order`: `process`, the JSON text of a process of the OCI spec, which only the child reads; and what we have to know of it:
-    `terminal`, with its `size` (height and width), or whether there is a `stdin`. `limited`: in the cgroup for programs.
+    `terminal`, with its `size` (height and width), or whether there is a `stdin`. `cgroup`: a descriptor of the programs' folder.
 
     Raises StageError or OSError; nothing is left then but a zombie for the loop to reap.
     """
@@ -76,8 +73,7 @@ def start(order: dict[str, Any], *, stem: Stem | None, limited: bool) -> tuple[i
     else:
         streams, ends = processes.pipes(stdin=bool(order["stdin"]))
     try:
-        text = (_LIMITED if limited else b"") + order["process"].encode()
-        pid = _launch(text, [root, its_status, *(fd for fd in ends if fd >= 0)], stem)
+        pid = _launch(order["process"].encode(), [root, its_status, *(fd for fd in ends if fd >= 0)], stem, cgroup)
     finally:
         channel.close_all([root, its_status, *(fd for fd in ends if fd >= 0)])
     with open(status, "rb", buffering=0) as answer:
@@ -103,11 +99,11 @@ def _tell(status: int, **message: Any) -> None:
     os.write(status, json.dumps(message).encode() + b"\n")
 
 
-def _launch(text: bytes, fds: list[int], stem: Stem | None) -> int:
+def _launch(text: bytes, fds: list[int], stem: Stem | None, cgroup: int) -> int:
     if stem is not None:
         stem.order(text, fds)
         return stem.pid
-    pid = os.fork()
+    pid = syscalls.fork_into_cgroup(cgroup)
     if not pid:
         _detach()
         _run(text, fds)
@@ -127,9 +123,6 @@ def _run(text: bytes, fds: list[int]) -> NoReturn:
         os.fchdir(root)
         os.chroot(".")
         os.chdir("/")
-        if text.startswith(_LIMITED):
-            text = text.removeprefix(_LIMITED)
-            _join()
         process = PLAIN.from_data(Process, json.loads(text))
         _take_stdio(process, stdio)
         warnings = stages.set_oom_score(process.oom_score_adj) + stages.set_rlimits(process.rlimits)
@@ -177,13 +170,6 @@ def rehearse(process: Process) -> None:
         syscalls.move_mount(-1, -1)
     except OSError:
         pass
-
-
-def _join() -> None:
-    """Enter the cgroup that limits programs."""
-    fd = os.open(f"{early.PROGRAMS}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, b"0")
-    os.close(fd)
 
 
 def _take_stdio(process: Process, stdio: list[int]) -> None:

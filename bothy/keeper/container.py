@@ -103,6 +103,12 @@ class ContainerWorkload:
 
         helpers.await_message(self._loop, helpers.fork(work), begun, started)
 
+    def visit(self, session: wall.Session, started: wall.Started) -> None:
+        raise StageError("visit", "containers are visited by the spawner's children")
+
+    def visited(self) -> None:
+        return
+
     def kill(self, *, discard: bool = False) -> None:
         self._running.kill()
 

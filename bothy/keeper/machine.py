@@ -22,6 +22,7 @@ from bothy.keeper import workload as wall
 from bothy.keeper.guest_process import GuestProcess
 from bothy.keeper.loop import IN, OUT, Loop, Timer
 from bothy.keeper.model import ExecPlan
+from bothy.keeper.stillness import Stillness
 from bothy.linux.links import Attachment, Interface
 from bothy.machines import launch, qmp, wire
 from bothy.machines.launch import Clone
@@ -63,6 +64,7 @@ class MachineWorkload:
         self._orders: list[Callable[[qmp.Answer], None]] = []
         self._seq = 0
         self._oom = 0
+        self._stillness = Stillness(loop, self)
         self._words = b""
         self._ending = ""
         self._lost = False
@@ -78,7 +80,7 @@ class MachineWorkload:
         Raises StageError; `close` is still to be called.
         """
         clone = self._launch()
-        self._ask({"op": "rehearse", **launch.rehearsal(self._plan, clone)}, lambda _: ready())
+        self.ask({"op": "rehearse", **launch.rehearsal(self._plan, clone)}, lambda _: ready())
 
     def assign(self, plan: MachinePlan, *, stdin: bool) -> None:
         """What it will be, for one that has waited. Its hardware is what it was launched with."""
@@ -110,11 +112,15 @@ class MachineWorkload:
         return clone
 
     def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
-        number = next((n for n in range(1, wire.MAX_PROCESS + 1) if n not in self._processes), None)
-        if number is None:
-            raise StageError("exec", "too many programs run in the machine")
+        number = self._free_number("exec")
         message = {"op": "exec", "number": number, **launch.order(plan.process, stdin=plan.stdin)}
         self._run(number, session, started, message)
+
+    def _free_number(self, stage: str) -> int:
+        number = next((n for n in range(1, wire.MAX_PROCESS + 1) if n not in self._processes), None)
+        if number is None:
+            raise StageError(stage, "too many programs run in the machine")
+        return number
 
     def kill(self, *, discard: bool = False) -> None:
         """What a killed program wrote is in its files, as in a container: the guest kills it, and writes its cache to the disk.
@@ -130,23 +136,50 @@ class MachineWorkload:
         elif self._mercy is None:
             self._mercy = self._loop.later(KILL_LIMIT, lambda: self.kill(discard=True))
             main.signal(signal.SIGKILL)
-            self._order("cont", lambda _: None)
+            self.order("cont", lambda _: None)
+
+    def visit(self, session: wall.Session, started: wall.Started) -> None:
+        """A visit of the guest's files, also of a machine that is paused. It is over when its session's program has ended."""
+
+        def go(refusal: BaseException | None) -> None:
+            if refusal is not None:
+                started(refusal)
+                return
+            try:
+                number = self._free_number("visit")
+                self._run(number, session, outcome, {"op": "visit", "number": number})
+            except StageError as exc:
+                outcome(exc)
+
+        def outcome(result: wall.Process | BaseException) -> None:
+            if isinstance(result, BaseException):
+                self._stillness.leave()
+            started(result)
+
+        self._stillness.enter(go)
+
+    def visited(self) -> None:
+        """A visit that was begun is over."""
+        self._stillness.leave()
 
     def pause(self, done: wall.Done) -> None:
-        self._order("stop", done)
+        self._stillness.pause(done)
 
     def resume(self, done: wall.Done) -> None:
-        self._order("cont", done)
+        self._stillness.resume(done)
+
+    def tell_time(self) -> None:
+        """Set the guest's clock."""
         self.say("clock", time=time.time_ns())
 
     def top(self, args: str, done: wall.Done) -> None:
         def check(answer: dict[str, Any] | BaseException) -> None:
             done(_table(answer) if isinstance(answer, dict) else answer)
 
-        self._ask({"op": "top", "args": args}, check)
+        self.ask({"op": "top", "args": args}, check)
 
     def stats(self, done: wall.Done) -> None:
-        self._ask({"op": "stats"}, done)
+        self.ask({"op": "stats"}, done)
 
     def update(self, resources: Resources, done: wall.Done) -> None:
         raise StageError("update", "the limits of a running machine can not be changed")
@@ -213,7 +246,8 @@ class MachineWorkload:
         """A message that needs no answer."""
         self.send(wire.encode_order({"op": op, **rest}))
 
-    def _ask(self, message: dict[str, Any], reply: Reply) -> None:
+    def ask(self, message: dict[str, Any], reply: Reply) -> None:
+        """A message that the agent answers."""
         self._seq += 1
         self._replies[self._seq] = reply
         self.send(wire.encode_order({**message, "seq": self._seq}))
@@ -237,9 +271,9 @@ class MachineWorkload:
                 process.pid = self._clone.pid  # to the host, the program is QEMU
             started(process)
 
-        self._ask(message, reply)
+        self.ask(message, reply)
 
-    def _order(self, name: str, done: wall.Done) -> None:
+    def order(self, name: str, done: wall.Done) -> None:
         """A command for QEMU."""
         if self._clone is None:
             raise StageError("machine", "the machine has ended")
@@ -351,7 +385,7 @@ class MachineWorkload:
                 if self._orders:
                     self._orders.pop(0)(one)
             elif one.name == "RESUME":
-                self.say("clock", time=time.time_ns())  # the boot message was written before QEMU was up
+                self.tell_time()  # the boot message was written before QEMU was up
             elif one.name == "SHUTDOWN":
                 self._ending = str(one.data.get("reason", "shutdown"))[:100]
 

@@ -12,6 +12,7 @@ back. A request has `op` and `seq`; the answer has the same `seq` and either `ok
       │ exec {plan: ExecPlan, client: Client?}  [+ client fd] ───────▶│  ok {pid}
       │ signal {exec?, number}      resize {exec?, height, width}     │  `exec` is the id of an exec; without it the main program
       │ kill {discard?}   pause {}   resume {}   update {resources}   │  kill: SIGKILL to everything that runs inside
+      │ visit {}                                  + line ────────────▶│  machines: ok {}; what is asked for on the line is done
       │ top {args}                  stats {}                          │  ok {titles, processes}; ok {cpu_stats, …}
       │ connect {attachment: Attachment}                              │  one more interface, with its routes
       │ disconnect {link, heir: Interface?}                           │  and one less; the heir gets its routes from then on

@@ -93,6 +93,12 @@ class Workload(Protocol):
     def exec(self, plan: ExecPlan, session: Session, started: Started) -> None:
         """Run one more program. A failure leaves nothing."""
 
+    def visit(self, session: Session, started: Started) -> None:
+        """Copy files inside, as the session's client asks (`bothy.containers.visits`). Machines only. A failure leaves nothing."""
+
+    def visited(self) -> None:
+        """A visit that was begun is over."""
+
     def kill(self, *, discard: bool = False) -> None:
         """SIGKILL everything that runs inside; `exited` follows as usual. `discard`: what it wrote is of no use to anybody."""
 

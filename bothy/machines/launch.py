@@ -164,6 +164,7 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
         "pids": spec.linux.resources.pids.limit if spec.linux.resources.pids else 0,
         **order(spec.process, stdin=stdin),
         "ephemeral": plan.ephemeral,
+        "visit": plan.visit,
     }
 
 

@@ -37,7 +37,8 @@ class MachinePlan:
     of the template. `root` is the image's EROFS disk, `scratch` the overlay's upper disk (a file made at launch if it is
     missing).
     `attachments` are its network cards, in their order; the `link` of each is a tap that is made. `ephemeral`: the machine is
-    removed when it has ended, so nothing need be on its disk by then."""
+    removed when it has ended, so nothing need be on its disk by then. `visit`: its files are wanted, no program runs: what its main
+    program would be is a visit, for the client that is attached at the start."""
 
     id: str
     spec: Spec
@@ -52,4 +53,5 @@ class MachinePlan:
     cgroup: str = ""
     init: bool = False
     ephemeral: bool = False
+    visit: bool = False
     warnings: list[str] = field(default_factory=list)

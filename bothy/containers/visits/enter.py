@@ -85,10 +85,11 @@ def _enter(place: Place, sandbox: Sandbox | None) -> View:
         _mount(place, sandbox or sandboxes.make(place.id_base))
     syscalls.close_range(2)
     _drop_rights()
-    root = os.open("/", _FOLDER)
-    if place.view == model.LAYERS:
-        return View(root, trees=Trees(*(os.open(f"/{name}", FOLDER) for name in _TREES)))
-    return View(root, bare=os.open("/", FOLDER) if place.view == model.BARE else -1)
+    return View(
+        os.open("/", _FOLDER),
+        bare=lambda: os.open("/", FOLDER),
+        trees=lambda: Trees(*(os.open(f"/{name}", FOLDER) for name in _TREES)),
+    )
 
 
 def _drop_rights() -> None:

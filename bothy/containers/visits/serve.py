@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bothy.containers.visits import changes, model, paths
@@ -24,11 +25,12 @@ from bothy.oci.tar.headers import Damaged
 
 @dataclass(frozen=True)
 class View:
-    """What a visit has before it: descriptors of folders. `root` is its root; `bare` the same without what is mounted in it."""
+    """What a visit has before it: descriptors of folders, opened when they are asked for. `root` is its root; `bare` the same
+    without what is mounted in it."""
 
     root: int
-    bare: int = -1
-    trees: Trees | None = None
+    bare: Callable[[], int]
+    trees: Callable[[], Trees]
 
 
 def serve(line: Line, view: View) -> None:
@@ -62,15 +64,16 @@ def _do(line: Line, view: View, request: Request) -> None:
     elif request.op == model.EXPORT:
         line.say(ok={})
         archiver = Archiver(line)
-        archiver.tree(view.bare, ".", b"", whole=False)
+        archiver.tree(view.bare(), ".", b"", whole=False)
         archiver.close()
-    elif request.op in (model.CHANGES, model.LAYER) and view.trees is not None:
-        found = changes.compare(view.trees, frozenset(request.own))
+    elif request.op in (model.CHANGES, model.LAYER):
+        trees = view.trees()
+        found = changes.compare(trees, frozenset(request.own))
         line.say(ok={"changes": len(found)})
         if request.op == model.CHANGES:
             changes.tell(line, found)
         else:
-            changes.layer(line, view.trees, found)
+            changes.layer(line, trees, found)
     else:
         raise StageError("visit", f"unknown request {request.op!r}")
     line.say(end={})
