@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from dataclasses import dataclass, replace
 
 from bothy.engine import names, spec, trees
@@ -32,6 +33,7 @@ _log = logger("engine")
 _DELAY = 0.05  # seconds from a start to the making of a spare: the program that was started goes first
 _KEPT = 600.0
 _CLAIM_KEPT = 60.0
+_PATIENCE = 5.0
 _NETWORK = "bridge"
 
 
@@ -53,6 +55,7 @@ class Spares:
         self._hall = hall
         self._waiting: Spare | None = None
         self._claimed: dict[str, Spare] = {}
+        self._ending: dict[str, asyncio.Event] = {}
         self._next: asyncio.TimerHandle | None = None
 
     @property
@@ -63,7 +66,11 @@ class Spares:
     def claim(self, image: str, config: Config, host: HostConfig, networking: NetworkingConfig, *, has_mounts: bool) -> str:
         """The id for a new machine that the waiting spare can become; empty if it has to be made from the template."""
         spare = self._waiting
-        wishes = config.mac_address or any(e and (e.mac_address or e.ipam_config) for e in networking.endpoints_config.values())
+        wishes = (
+            config.mac_address
+            or len(networking.endpoints_config) > 1
+            or any(e and (e.mac_address or e.ipam_config) for e in networking.endpoints_config.values())
+        )
         if spare is None or has_mounts or wishes or host.network_mode != _NETWORK:
             return ""
         settings = self._hall.settings
@@ -77,24 +84,25 @@ class Spares:
         return spare.plan.id
 
     async def take(self, plan: MachinePlan) -> channel.Socket | None:
-        """The control socket of the spare that becomes the machine of this plan; None if there is none that fits (any more)."""
-        spare = self._claimed.get(plan.id)
-        if spare is None:
-            return None
-        del self._claimed[plan.id]
-        if _hardware(spare.plan) != _hardware(plan):
-            await self._end(spare)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(plan.scratch.path)
-            return None
-        self._release(spare)
-        return spare.sock
+        """The control socket of the spare that becomes the machine of this plan; None if there is none that fits (any more).
+
+        Nothing is left then of one that was claimed.
+        """
+        spare = self._claimed.pop(plan.id, None)
+        if spare is not None and _hardware(spare.plan) == _hardware(plan):
+            self._release(spare)
+            return spare.sock
+        if spare is not None:
+            self._let_go(spare)
+        if plan.id in self._ending:
+            await self._ending[plan.id].wait()
+        return None
 
     def forget(self, workload: str) -> None:
         """Let go of the spare that a workload has claimed, if it has."""
         spare = self._claimed.pop(workload, None)
         if spare is not None:
-            self._hall.background(self._end(spare), f"the end of spare machine {workload[:12]}")
+            self._let_go(spare)
 
     def order(self, record: Workload, plan: MachinePlan) -> None:
         """A machine has started: have another one like it wait."""
@@ -108,10 +116,10 @@ class Spares:
         """Let go of all, and wait until they are gone."""
         if self._next is not None:
             self._next.cancel()
-        spares = [*self._claimed.values(), *([self._waiting] if self._waiting else [])]
-        self._claimed.clear()
-        self._waiting = None
-        await asyncio.gather(*(self._end(spare) for spare in spares))
+        for workload in tuple(self._claimed):
+            self.forget(workload)
+        self._drop()
+        await asyncio.gather(*(each.wait() for each in self._ending.values()))
 
     def _replace(self, image: str, plan: MachinePlan) -> None:
         self._next = None
@@ -172,25 +180,61 @@ class Spares:
         """Let go of the one that waits."""
         spare, self._waiting = self._waiting, None
         if spare is not None:
-            self._hall.background(self._end(spare), f"the end of spare machine {spare.plan.id[:12]}")
+            self._let_go(spare)
 
     def _release(self, spare: Spare) -> None:
         spare.timer.cancel()
         asyncio.get_running_loop().remove_reader(spare.sock)
 
-    async def _end(self, spare: Spare) -> None:
+    def _let_go(self, spare: Spare) -> None:
+        """Have nothing left of it soon."""
         self._release(spare)
-        spare.sock.close()
-        await asyncio.to_thread(ending.kill_left, self._hall.paths.scope, spare.plan.id)
-        live = self._hall.workloads.by_id(spare.plan.id)
-        if live is not None and live.record.status.is_up:
-            return  # the workload that had claimed it is started from its template
-        self._hall.networks.release(spare.plan.id)
-        ending.remove_keeper_folder(self._hall, spare.plan.id)
-        if live is None:
-            trash = trees.discard(str(self._hall.paths.container(spare.plan.id)))
-            if trash:
-                await trees.empty(trash)
+        self._ending[spare.plan.id] = asyncio.Event()
+        self._hall.background(self._end(spare), f"the end of spare machine {spare.plan.id[:12]}")
+
+    async def _end(self, spare: Spare) -> None:
+        hall, ident = self._hall, spare.plan.id
+        try:
+            await _hang_up(spare.sock)
+            await asyncio.to_thread(ending.kill_left, hall.paths.scope, ident)
+            ending.remove_keeper_folder(hall, ident)
+            live = hall.workloads.by_id(ident)
+            if live is None or not live.record.status.is_up:
+                hall.networks.release(ident)  # else it has been leased for what is started from the template now
+            if live is None:
+                await trees.empty(trees.discard(str(hall.paths.container(ident))))
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(spare.plan.scratch.path)  # nothing of a program is on it yet
+        finally:
+            self._ending.pop(ident).set()
+
+
+async def _hang_up(sock: channel.Socket) -> None:
+    """Have the keeper at the other end let go of its machine, and wait until it has ended, as long as that may take."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def heard() -> None:
+        try:
+            if not sock.recv(4096):
+                ended.set()
+        except BlockingIOError:
+            pass
+        except OSError:
+            ended.set()
+
+    loop.add_reader(sock.fileno(), heard)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(_PATIENCE):
+            await ended.wait()
+    except TimeoutError:
+        _log.warning("the keeper of a spare machine does not end")
+    except OSError:
+        pass  # it has ended already
+    finally:
+        loop.remove_reader(sock.fileno())
+        sock.close()
 
 
 def _kind(plan: MachinePlan) -> tuple[object, ...]:

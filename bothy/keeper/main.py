@@ -58,6 +58,7 @@ def machine(order: bytes, control: int, wake: tuple[int, int]) -> int:
     sock = channel.adopt(control)
     loop = Loop()
     loop.reap(wake)
+    wall: MachineWorkload | None = None
     try:
         plan = read_plan(folder)
         if plan.machine is None:
@@ -72,6 +73,8 @@ def machine(order: bytes, control: int, wake: tuple[int, int]) -> int:
         log = Log(loop, plan.log) if plan.log.driver == "json-file" else None
         keeper = Keeper(loop, plan, folder, wall, log, [sock])
     except Exception as exc:
+        if wall is not None:
+            wall.close()
         birth.refuse(sock, exc)
         return 1
     return serve(loop, keeper)
@@ -79,16 +82,15 @@ def machine(order: bytes, control: int, wake: tuple[int, int]) -> int:
 
 def _wait_to_be_used(loop: Loop, wall: MachineWorkload, sock: channel.Socket) -> bool:
     """Keep a machine ready until the daemon asks for its start. False: it does not want it any more, or QEMU has ended."""
+    wanted = False
     try:
         wall.wait_ahead(lambda: channel.send(sock, {"event": "ready"}))
+        loop.watch(sock.fileno(), IN, lambda _: loop.stop())
+        loop.run()
+        loop.forget(sock.fileno())
+        wanted = not wall.is_lost and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except Exception as exc:
         print(f"bothy-keeper: a spare machine: {told(exc, 'spare')['message']}", file=sys.stderr, flush=True)
-        wall.close()
-        return False
-    loop.watch(sock.fileno(), IN, lambda _: loop.stop())
-    loop.run()
-    loop.forget(sock.fileno())
-    wanted = not wall.is_lost and bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     if not wanted:
         wall.close()
     return wanted

@@ -93,8 +93,12 @@ class TestEngine:
         return found
 
     def pid_of(self, name: str) -> int:
-        """The pid of the engine's process of that name (`bothyd`, `bothy-spawner`); fails if there is not exactly one."""
-        pids = [pid for pid, comm in self.processes().items() if comm == name]
+        """The pid of the engine's process of that name (`bothyd`, `bothy-spawner`); fails if there is not exactly one.
+
+        Children of it that have its name do not count: they have just been forked, or make a sandbox.
+        """
+        named = [pid for pid, comm in self.processes().items() if comm == name]
+        pids = [pid for pid in named if parent_of(pid) not in (0, *named)]
         assert len(pids) == 1, f"{name}: {self.processes()}"
         return pids[0]
 
@@ -115,6 +119,14 @@ def await_(condition: Callable[[], object], what: str, timeout: float = 20) -> N
     while not condition():
         assert time.monotonic() < end, f"waited {timeout} s for {what}"
         time.sleep(0.01)
+
+
+def parent_of(pid: int) -> int:
+    """The pid of a process's parent; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def kill9(pid: int) -> None:
