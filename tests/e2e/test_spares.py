@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bothy.paths import Paths
 from tests.support.engine import TestEngine, await_, kill9
-from tests.support.settle import become_subreaper, reap
+from tests.support.settle import Snapshot, become_subreaper, reap, snapshot
 
 pytestmark = pytest.mark.qemu
 
@@ -121,6 +127,73 @@ def test_created_and_never_started(spare: TestEngine) -> None:
     assert spare("run", "--rm", "--vm", "busybox", "echo", "next").ok().out == "next\n"
 
 
+def qemu_of(engine: TestEngine) -> int:
+    (pid,) = [pid for pid, name in engine.processes().items() if name.startswith("qemu")]
+    return pid
+
+
+def tap_of(pid: int) -> str:
+    """The name of the tap that a process has open (`iff` in the fdinfo of /dev/net/tun)."""
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in info.read_text().splitlines():
+            if line.startswith("iff:"):
+                return line.split()[1]
+    raise AssertionError(f"process {pid} has no tap")
+
+
+def disturb_firewall(engine: TestEngine) -> None:
+    """Take the engine's rules away, as a reload of the host's firewall does; returns when the engine has made all good again."""
+    scope = Paths(engine.root, engine.run_folder).scope
+    subprocess.run(["nft", "delete", "table", "ip", scope], check=True)
+    await_(
+        lambda: not subprocess.run(["nft", "list", "table", "ip", scope], capture_output=True).returncode, "the rules to be back"
+    )
+    engine("info").ok()  # made good is done in one go, before anybody is served
+
+
+def share_of_a_processor(engine: TestEngine, pid: int) -> float:
+    """What part of one processor a process uses while a container of the engine waits for a second."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    before, began = used(pid), time.monotonic()
+    engine("run", "--rm", "busybox", "sleep", "1").ok()
+    return (used(pid) - before) / ticks / (time.monotonic() - began)
+
+
+def used(pid: int) -> int:
+    """utime and stime of a process, in ticks (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_one_that_waits_keeps_its_place_on_the_network_and_rests(spare: TestEngine) -> None:
+    """A machine whose tap is gone reads errors from it as fast as it can."""
+    pid = qemu_of(spare)
+    tap = Path("/sys/class/net", tap_of(pid))
+    disturb_firewall(spare)
+    assert (tap / "master").readlink().name == f"by{Paths(spare.root, spare.run_folder).key}0"
+    assert int((tap / "flags").read_text(), 16) & 1  # IFF_UP
+    taken = {spare("run", "--rm", "busybox", "hostname", "-i").ok().line for _ in range(3)}
+    await_(lambda: share_of_a_processor(spare, pid) < 0.25, "the machine that waits to rest", timeout=60)
+    (waiting,) = keeper_ids(spare)
+    assert spare("run", "-d", "--vm", "--name", "t-rest", "busybox", "sleep", "300").ok().line == waiting
+    assert spare.inspect("t-rest")["State"]["Pid"] == pid
+    assert spare.inspect("t-rest")["NetworkSettings"]["IPAddress"] not in taken
+    assert spare("exec", "t-rest", "ping", "-c1", "-W5", spare.inspect("t-rest")["NetworkSettings"]["Gateway"]).code == 0
+    spare("rm", "-f", "t-rest").ok()
+
+
+@pytest.mark.parametrize("victim", ["bothy-keeper", "bothyd", "nobody"])
+def test_one_that_was_claimed_and_lost_is_no_loss(spare: TestEngine, victim: str) -> None:
+    """What it was rehearsed with does not show in the machine that is made from the template in its place."""
+    ident = spare("create", "--vm", "--name", "t-lost", "busybox", "sh", "-c", "echo x >> /count; wc -l < /count").ok().line
+    if victim != "nobody":
+        kill9(next(pid for pid, name in spare.processes().items() if name == victim))
+    assert spare("start", "-a", "t-lost").ok().line == "1"
+    assert spare("start", "-a", "t-lost").ok().line == "2"
+    spare("rm", "t-lost").ok()
+    await_(lambda: reap() or ident not in keeper_ids(spare), "its keeper's folder to go")
+
+
 def test_a_killed_spare_is_no_loss(spare: TestEngine) -> None:
     (waiting,) = keeper_ids(spare)
     kill9(next(pid for pid, name in spare.processes().items() if name == "bothy-keeper"))
@@ -134,6 +207,52 @@ def test_a_killed_daemon_leaves_no_spare(spare: TestEngine) -> None:
     assert spare("ps", "-aq").ok().out == ""
     await_(lambda: reap() or waiting not in keeper_ids(spare), "the spare of the killed daemon to go")
     await_(lambda: not (spare.root / "containers" / waiting).exists(), "its folder to go")
+
+
+def test_kills_at_random_leave_nothing(spare: TestEngine) -> None:
+    """Of our processes any may die at any moment while spares come, are used and go."""
+    rng = random.Random("spares")
+    before = snapshot(spare)
+    stop = threading.Event()
+    failures: list[str] = []
+
+    def client(number: int) -> None:
+        sizes = ["256m", "384m"]
+        while not stop.is_set():
+            done = spare("run", "--rm", "--vm", "-m", sizes[number], "busybox", "true")
+            if "Traceback" in done.err or done.code not in (0, 1, 125, 137):
+                failures.append(f"{done.code}: {done.err}")
+
+    clients = [threading.Thread(target=client, args=(n,)) for n in range(2)]
+    for thread in clients:
+        thread.start()
+    for _ in range(10):
+        stop.wait(rng.uniform(0.05, 1.0))
+        pids = [pid for pid, name in spare.processes().items() if name in ("bothyd", "bothy-spawner", "bothy-keeper")]
+        if pids:
+            with contextlib.suppress(ProcessLookupError):
+                kill9(rng.choice(pids))
+        reap()
+    stop.set()
+    for thread in clients:
+        thread.join(120)
+    assert not failures
+    ready(spare)
+    await_(lambda: not spare("ps", "-a", "--filter", "status=running", "-q").ok().out, "what was started to be gone", timeout=60)
+    spare("container", "prune", "-f").ok()
+    try:
+        await_(lambda: not left(before, snapshot(spare)), "the spares that were to go")
+    except AssertionError:
+        raise AssertionError(f"left behind: {left(before, snapshot(spare))}") from None
+
+
+def left(before: Snapshot, after: Snapshot) -> dict[str, object]:
+    """What there is more of: another spare waits now, under another name."""
+    return {
+        name: getattr(after, name)
+        for name in ("processes", "mounts", "links", "cgroups", "files")
+        if len(getattr(after, name)) > len(getattr(before, name))
+    }
 
 
 def test_an_orderly_end_leaves_nothing(spare: TestEngine) -> None:
