@@ -12,11 +12,11 @@ from typing import NoReturn
 from bothy.containers import process as stages
 from bothy.containers.visits import serve
 from bothy.containers.visits.changes import Trees
-from bothy.containers.visits.reading import FOLDER
 from bothy.containers.visits.wire import Line
 from bothy.guest import early
 from bothy.keeper import processes
 from bothy.linux import channel, mounts, syscalls
+from bothy.tar.pack import FOLDER
 
 
 def start(disk: int) -> tuple[int, processes.Streams]:

@@ -19,8 +19,8 @@ from typing import Protocol
 from bothy.errors import Invalid
 from bothy.images.layers import Source
 from bothy.linux import syscalls
-from bothy.oci.tar import headers
-from bothy.oci.tar.headers import BLOCK, Damaged, Entry
+from bothy.tar import headers
+from bothy.tar.headers import BLOCK, Damaged, Entry
 
 MAX_MEMBERS = 100_000
 MAX_JSON = 16 << 20

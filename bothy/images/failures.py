@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bothy.oci.tar.headers import Damaged
+from bothy.tar.headers import Damaged
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What a name or a number from an archive can make the kernel say; anything else is the host's trouble.

@@ -21,7 +21,7 @@ from typing import BinaryIO, Protocol, cast
 import zstandard
 from isal import isal_zlib
 
-from bothy.oci.tar.headers import Damaged
+from bothy.tar.headers import Damaged
 
 CHUNK = 1 << 20
 AHEAD = 8

@@ -19,8 +19,8 @@ import stat
 from bothy.images import recipe as recipes
 from bothy.images.streams import Stream
 from bothy.linux import syscalls
-from bothy.oci.tar import headers, reader
-from bothy.oci.tar.headers import Damaged
+from bothy.tar import headers, reader
+from bothy.tar.headers import Damaged
 
 WHITEOUT, OPAQUE_MARK, AUFS_META = b".wh.", b".wh..wh..opq", b".wh..wh."
 OPAQUE = "trusted.overlay.opaque"

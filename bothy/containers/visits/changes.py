@@ -21,11 +21,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bothy.containers.visits.reading import FOLDER, MAX_DEPTH, Archiver
 from bothy.containers.visits.wire import Line
 from bothy.errors import StageError
 from bothy.linux import syscalls
-from bothy.oci.tar import writer
+from bothy.tar import writer
+from bothy.tar.pack import FOLDER, MAX_DEPTH, Archiver, Parts
 
 MODIFIED, ADDED, DELETED = 0, 1, 2  # Docker's numbers
 _CAPABILITY = "security.capability"
@@ -141,28 +141,27 @@ def tell(line: Line, found: list[Change]) -> None:
     line.flush()
 
 
-def layer(line: Line, trees: Trees, found: list[Change]) -> None:
-    """The changes as the tar of a layer. Source: image-spec, layer.md."""
-    archiver = Archiver(line)
+def layer(trees: Trees, found: list[Change]) -> Parts:
+    """The changes as the tar of a layer. Source: image-spec, layer.md. Raises OSError."""
+    archiver = Archiver()
     known, folder = "", os.dup(trees.merged)
     try:
         for path, kind in found:
             parent, name = posixpath.split(path)
             if kind == DELETED:
                 place = os.fsencode(posixpath.join(parent, "")[1:])
-                line.write(writer.header(place + _WHITEOUT + os.fsencode(name)))
+                yield writer.header(place + _WHITEOUT + os.fsencode(name))
                 continue
             try:
                 if parent != known or not known:
                     fresh = syscalls.openat2(trees.merged, f".{parent}", FOLDER & ~os.O_NOFOLLOW, _BENEATH)
                     os.close(folder)
                     known, folder = parent, fresh
-                archiver.one(folder, name, os.fsencode(path.lstrip("/")))
+                yield from archiver.one(folder, name, os.fsencode(path.lstrip("/")))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it has gone meanwhile
     finally:
         os.close(folder)
-    archiver.close()
 
 
 def _status(folder: int, name: str) -> os.stat_result | None:

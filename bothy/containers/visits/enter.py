@@ -28,12 +28,12 @@ from bothy.containers.sandbox import Sandbox
 from bothy.containers.visits import model, serve
 from bothy.containers.visits.changes import Trees
 from bothy.containers.visits.model import Place
-from bothy.containers.visits.reading import FOLDER
 from bothy.containers.visits.serve import View
 from bothy.containers.visits.wire import BrokenOff, Line
 from bothy.errors import StageError
 from bothy.jsonable import PLAIN
 from bothy.linux import capabilities, mounts, namespaces, syscalls
+from bothy.tar.pack import FOLDER
 
 TITLE = "bothy-visit"
 _RIGHTS = capabilities.mask(("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP"))

@@ -11,16 +11,18 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bothy.containers import users
 from bothy.containers.visits import changes, model, paths
 from bothy.containers.visits.changes import Trees
 from bothy.containers.visits.model import Request
-from bothy.containers.visits.reading import Archiver
 from bothy.containers.visits.wire import BrokenOff, Line
-from bothy.containers.visits.writing import Extractor
 from bothy.errors import StageError, failure_of
 from bothy.jsonable import PLAIN
 from bothy.linux import mounts
-from bothy.oci.tar.headers import Damaged
+from bothy.oci.runtime import User
+from bothy.tar.headers import Damaged
+from bothy.tar.pack import FOLDER, Archiver
+from bothy.tar.unpack import Extractor, Owners
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,25 @@ class View:
     root: int
     bare: Callable[[], int]
     trees: Callable[[], Trees]
+
+
+class InRoot:
+    """The folders of an archive below a real path; links that are on the way are followed, inside the root.
+
+    `bothy.tar.unpack.Places`.
+    """
+
+    def __init__(self, root: int, target: str) -> None:
+        self._root = root
+        self._target = target.rstrip("/")
+
+    def folder(self, path: bytes) -> int:
+        """Raises OSError."""
+        made = mounts.make_folder(self._root, f"{self._target}/{os.fsdecode(path)}")
+        try:
+            return os.open(".", FOLDER, dir_fd=made)
+        finally:
+            os.close(made)
 
 
 def serve(line: Line, view: View) -> None:
@@ -63,9 +84,7 @@ def _do(line: Line, view: View, request: Request) -> None:
         _put(line, view.root, request)
     elif request.op == model.EXPORT:
         line.say(ok={})
-        archiver = Archiver(line)
-        archiver.tree(view.bare(), ".", b"", whole=False)
-        archiver.close()
+        line.send(Archiver().tree(view.bare(), ".", b"", whole=False))
     elif request.op in (model.CHANGES, model.LAYER):
         trees = view.trees()
         found = changes.compare(trees, frozenset(request.own))
@@ -73,7 +92,7 @@ def _do(line: Line, view: View, request: Request) -> None:
         if request.op == model.CHANGES:
             changes.tell(line, found)
         else:
-            changes.layer(line, trees, found)
+            line.send(changes.layer(trees, found))
     else:
         raise StageError("visit", f"unknown request {request.op!r}")
     line.say(end={})
@@ -90,9 +109,7 @@ def _get(line: Line, root: int, path: str, request: Request) -> None:
             continue
         skipped.add((status.st_dev, status.st_ino))
     shown = b"." if path.endswith("/.") else os.fsencode(posixpath.basename(path.rstrip("/")))
-    archiver = Archiver(line, frozenset(skipped))
-    archiver.tree(folder, name or ".", shown or b"/")
-    archiver.close()
+    line.send(Archiver(frozenset(skipped)).tree(folder, name or ".", shown or b"/"))
 
 
 def _put(line: Line, root: int, request: Request) -> None:
@@ -104,6 +121,10 @@ def _put(line: Line, root: int, request: Request) -> None:
     if os.fstatvfs(target).f_flag & os.ST_RDONLY:
         raise StageError("readonly", "the file system is read-only", path=real)
     os.close(target)
-    extractor = Extractor(line, root, real, strict=request.strict, user=request.user)
+    owner: tuple[int, int] | Owners = Owners.KEPT
+    if request.user:
+        who = users.identity(root, User(username=request.user))
+        owner = who.uid, who.gid
+    extractor = Extractor(line, InRoot(root, real), strict=request.strict, owner=owner)
     line.say(ok={})
     extractor.run()

@@ -23,7 +23,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bothy.oci.tar.headers import Damaged
+from bothy.tar.headers import Damaged
+from bothy.tar.pack import TRAILER, Parts, Piece
 
 DATA, MESSAGE, END = 1, 2, 3
 MAX_FRAME = 1 << 20
@@ -93,7 +94,7 @@ class Decoder:
 
 
 class Line:
-    """The visit's side, blocking. `bothy.oci.tar.reader.Stream` of the archive that comes in."""
+    """The visit's side, blocking. `bothy.tar.reader.Stream` of the archive that comes in."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._in, self._out = incoming, outgoing
@@ -191,6 +192,16 @@ class Line:
             piece, view = view[:MAX_FRAME], view[MAX_FRAME:]
             self._write(HEADER.pack(DATA, len(piece)))
             self._write(piece)
+
+    def send(self, parts: Parts) -> None:
+        """Send an archive, and its end. Raises BrokenOff, and what making the parts raises."""
+        for part in parts:
+            if isinstance(part, Piece):
+                self.send_file(*part)
+            else:
+                self.write(part)
+        self.write(TRAILER)
+        self.flush()
 
     def send_file(self, fd: int, at: int, size: int) -> None:
         """Send `size` bytes of a file from `at` on; zeros where it has become shorter meanwhile. Raises BrokenOff."""

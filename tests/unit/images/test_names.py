@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothy.images.unpack import clean
-from bothy.oci.tar.headers import Damaged
+from bothy.tar.headers import Damaged
 
 
 @pytest.mark.parametrize(

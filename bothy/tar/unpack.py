@@ -1,28 +1,25 @@
-"""From a tar to a tree: what `PUT archive` brings.
+"""From a tar to a tree: what is copied into a workload, or out of one.
 
 Docker's rules: what is there is replaced, a folder is merged with a folder; missing folders are made; names that climb out of the
-target are refused. Links that are on the way are followed, inside the root. Nothing that is there is opened, but for a file that
-something is mounted on, which can not be replaced.
+target are refused. Nothing that is there is opened, but for a file that something is mounted on, which can not be replaced.
 
-Devices are left out where the kernel does not let us make them, as it does not let the workload. What belongs to somebody for whom
-the workload's root has no number becomes root's.
+Devices are left out where the kernel does not let us make them. What belongs to somebody for whom there is no number here (in the
+user namespace of a container) becomes root's.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import stat
+from typing import Protocol
 
-from bothy.containers import users
-from bothy.containers.visits.reading import FOLDER, MAX_DEPTH, XATTRS
-from bothy.containers.visits.wire import Line
 from bothy.errors import StageError
-from bothy.linux import mounts
-from bothy.oci.runtime import User
-from bothy.oci.tar import headers
-from bothy.oci.tar.headers import Damaged, Entry, show
-from bothy.oci.tar.reader import Forgetful, Reader
+from bothy.tar import headers
+from bothy.tar.headers import Damaged, Entry, show
+from bothy.tar.pack import FOLDER, MAX_DEPTH, XATTRS
+from bothy.tar.reader import Forgetful, Reader, Stream
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_FILE = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -44,18 +41,43 @@ def clean(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-class Extractor:
-    """Applies the archive that comes in by `line` below the folder `target` (a real path) of the open `root`."""
+class Places(Protocol):
+    """Where the folders of an archive are."""
 
-    def __init__(self, line: Line, root: int, target: str, *, strict: bool, user: str) -> None:
-        self._reader = Reader(line, Forgetful())
-        self._root = root
-        self._target = target
+    def folder(self, path: bytes) -> int:
+        """A descriptor of the folder at `path` (clean, relative, empty for the target), made with its parents where it is missing.
+
+        Raises OSError; NotADirectoryError where there is something else.
+        """
+
+
+class Owners(enum.Enum):
+    """To whom belongs what is made: to whom the archive says, or to whom makes it."""
+
+    KEPT = "kept"
+    OURS = "ours"
+
+
+class Extractor:
+    """Applies an archive. `strict`: no folder takes the place of another kind of file, or the other way round.
+
+    `owner`: a (uid, gid) for all, or a rule. `renamed`: a name that entries' names begin with, and what is to be there instead.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        places: Places,
+        *,
+        strict: bool = False,
+        owner: tuple[int, int] | Owners = Owners.KEPT,
+        renamed: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        self._reader = Reader(stream, Forgetful())
+        self._places = places
         self._strict = strict
-        self._owner: tuple[int, int] | None = None
-        if user:
-            who = users.identity(root, User(username=user))
-            self._owner = who.uid, who.gid
+        self._owner = owner
+        self._renamed = renamed
         self._open: tuple[bytes, int] = (b"", -1)
         self._folders: dict[bytes, Entry] = {}
 
@@ -79,7 +101,7 @@ class Extractor:
             os.close(self._open[1])
 
     def _apply(self, entry: Entry) -> None:
-        name = clean(entry.name)
+        name = self._name(entry.name)
         if not name:
             return  # the target is there, and stays as it is
         parent, _, base = name.rpartition(b"/")
@@ -98,6 +120,14 @@ class Extractor:
 
     # Places
 
+    def _name(self, name: bytes) -> bytes:
+        """Where an entry goes: a clean, relative path, empty for the target itself. Raises Damaged."""
+        cleaned = clean(name)
+        if self._renamed is None:
+            return cleaned
+        first, slash, rest = cleaned.partition(b"/")
+        return self._renamed[1] + slash + rest if first == self._renamed[0] else cleaned
+
     def _parent(self, path: bytes) -> int:
         """The open folder at `path` below the target, made if it is missing; open until the next one is asked for."""
         known, fd = self._open
@@ -106,15 +136,10 @@ class Extractor:
         if fd >= 0:
             os.close(fd)
         self._open = (b"", -1)
-        whole = f"{self._target.rstrip('/')}/{os.fsdecode(path)}"
         try:
-            made = mounts.make_folder(self._root, whole)
+            fd = self._places.folder(path)
         except NotADirectoryError as exc:
             raise Damaged(f"{show(path)} is not a folder, and is used as one") from exc
-        try:
-            fd = os.open(".", FOLDER, dir_fd=made)
-        finally:
-            os.close(made)
         self._open = (path, fd)
         return fd
 
@@ -139,7 +164,7 @@ class Extractor:
                     raise
             return
         remove(folder, base)
-        self._folders = {name: kept for name, kept in self._folders.items() if not _is_below(name, clean(entry.name))}
+        self._folders = {name: kept for name, kept in self._folders.items() if not _is_below(name, self._name(entry.name))}
 
     # Kinds of entries
 
@@ -180,7 +205,7 @@ class Extractor:
             os.close(fd)
 
     def _hardlink(self, folder: int, base: bytes, entry: Entry) -> None:
-        parent, _, name = clean(entry.link).rpartition(b"/")
+        parent, _, name = self._name(entry.link).rpartition(b"/")
         here = os.dup(folder)  # the parent that is open may become another
         try:
             source = self._parent(parent)
@@ -211,7 +236,9 @@ class Extractor:
 
     def _own(self, fd: int, entry: Entry) -> None:
         """Give a file its owner. Before its mode and its attributes: a new owner takes those away that give rights."""
-        uid, gid = self._owner or (entry.uid, entry.gid)
+        if self._owner is Owners.OURS:
+            return
+        uid, gid = self._owner if isinstance(self._owner, tuple) else (entry.uid, entry.gid)
         try:
             os.fchown(fd, uid, gid)
         except (OSError, OverflowError) as exc:
@@ -219,7 +246,9 @@ class Extractor:
             os.fchown(fd, 0, 0)
 
     def _own_link(self, folder: int, base: bytes, entry: Entry) -> None:
-        uid, gid = self._owner or (entry.uid, entry.gid)
+        if self._owner is Owners.OURS:
+            return
+        uid, gid = self._owner if isinstance(self._owner, tuple) else (entry.uid, entry.gid)
         try:
             os.chown(base, uid, gid, dir_fd=folder, follow_symlinks=False)
         except (OSError, OverflowError) as exc:
@@ -228,7 +257,7 @@ class Extractor:
 
 
 def _check_unmapped(exc: OSError | OverflowError) -> None:
-    """Pass over the refusal of an owner that the workload's root has no number for; raise any other."""
+    """Pass over the refusal of an owner for whom there is no number; raise any other."""
     if isinstance(exc, OSError) and exc.errno not in _UNMAPPED:
         raise exc
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothy.oci.tar import headers
-from bothy.oci.tar.headers import Damaged, Entry
+from bothy.tar import headers
+from bothy.tar.headers import Damaged, Entry
 
 
 def header_of(**fields) -> bytes:

@@ -6,7 +6,7 @@ of a terabyte with nothing in it is a kilobyte.
 
 from __future__ import annotations
 
-from bothy.oci.tar.headers import BLOCK, CHARACTER, DIRECTORY, PAX, REGULAR, XATTR
+from bothy.tar.headers import BLOCK, CHARACTER, DIRECTORY, PAX, REGULAR, XATTR
 
 TRAILER = bytes(2 * BLOCK)
 _NAME, _NUMBER, _LARGE = 100, 0o7777777, 0o77777777777

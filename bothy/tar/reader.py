@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from bothy.oci.tar import headers
-from bothy.oci.tar.headers import (
+from bothy.tar import headers
+from bothy.tar.headers import (
     BLOCK,
     DIRECTORY,
     GNU_LINK,

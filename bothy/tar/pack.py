@@ -1,7 +1,11 @@
-"""From a tree to a tar: what `GET archive`, `export` and `commit` send.
+"""From a tree to a tar: what is copied out of a workload, or into one.
+
+    for part in Archiver().tree(folder, "name", b"name"): …      bytes, or pieces of open files
+    … TRAILER
 
 Every step is one name below an open folder, never followed if it is a link; a file is opened only after it was seen to be one, and
-looked at again then. What changes while it is read is told as it was found: a file that has become shorter ends in zeros.
+looked at again then. What changes while it is read is told as it was found: the reader has to make up for a file that has become
+shorter.
 """
 
 from __future__ import annotations
@@ -9,11 +13,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
-from bothy.containers.visits.wire import Line
 from bothy.errors import StageError
-from bothy.oci.tar import headers, writer
+from bothy.tar import headers, writer
 
 MAX_DEPTH = 2000
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -28,22 +32,35 @@ _KINDS = {
 }  # fmt: skip
 
 
-class Archiver:
-    """Writes entries to a line. `skipped`: the (device, inode) of folders whose contents are left out."""
+class Piece(NamedTuple):
+    """`size` bytes of an open file from `at` on, to be read before the next part is asked for."""
 
-    def __init__(self, line: Line, skipped: frozenset[tuple[int, int]] = frozenset()) -> None:
-        self._line = line
+    fd: int
+    at: int
+    size: int
+
+
+Parts = Iterator[bytes | Piece]
+TRAILER = writer.TRAILER
+
+
+class Archiver:
+    """Makes entries. `skipped`: the (device, inode) of folders whose contents are left out. `owner`: who everything belongs to, if
+    not to whom it does."""
+
+    def __init__(self, skipped: frozenset[tuple[int, int]] = frozenset(), owner: tuple[int, int] | None = None) -> None:
         self._skipped = skipped
+        self._owner = owner
         self._seen: dict[tuple[int, int], bytes] = {}
 
-    def tree(self, folder: int, name: str, shown: bytes, *, whole: bool = True) -> None:
+    def tree(self, folder: int, name: str, shown: bytes, *, whole: bool = True) -> Parts:
         """What `name` is in an open folder, with all that is below it, called `shown` in the archive.
 
-        Not `whole`: only what is below it. Raises OSError, StageError, BrokenOff.
+        Not `whole`: only what is below it. Raises OSError, StageError (nested too deeply).
         """
         levels: list[tuple[int, Iterator[str], bytes]] = []
         try:
-            below = self._enter(folder, name, shown, whole=whole, top=True)
+            below = yield from self._enter(folder, name, shown, whole=whole, top=True)
             if below >= 0:
                 levels.append((below, iter(sorted(os.listdir(below))), shown))
             while levels:
@@ -55,7 +72,7 @@ class Archiver:
                     continue
                 label = _joined(path, following)
                 try:
-                    below = self._enter(fd, following, label)
+                    below = yield from self._enter(fd, following, label)
                     entries = os.listdir(below) if below >= 0 else []
                 except FileNotFoundError:
                     continue  # it has gone meanwhile
@@ -67,24 +84,21 @@ class Archiver:
             for fd, _, _ in levels:
                 os.close(fd)
 
-    def one(self, folder: int, name: str, shown: bytes) -> None:
+    def one(self, folder: int, name: str, shown: bytes) -> Parts:
         """What `name` is in an open folder, without what is below it."""
-        below = self._enter(folder, name, shown, alone=True)
+        below = yield from self._enter(folder, name, shown, alone=True)
         if below >= 0:
             os.close(below)
 
-    def close(self) -> None:
-        """The end of the archive."""
-        self._line.write(writer.TRAILER)
-        self._line.flush()
-
-    def _enter(self, folder: int, name: str, shown: bytes, *, whole: bool = True, top: bool = False, alone: bool = False) -> int:
-        """Write one entry; for a folder whose contents are to follow its descriptor, else -1."""
+    def _enter(
+        self, folder: int, name: str, shown: bytes, *, whole: bool = True, top: bool = False, alone: bool = False
+    ) -> Generator[bytes | Piece, None, int]:
+        """One entry; returns a folder's descriptor if its contents are to follow, else -1."""
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             fd = os.open(name, FOLDER, dir_fd=folder)
             if whole:
-                self._line.write(_header(shown, os.fstat(fd), _xattrs(fd)))
+                yield self._header(shown, os.fstat(fd), _xattrs(fd))
             if alone or (not top and (status.st_dev, status.st_ino) in self._skipped):
                 os.close(fd)
                 return -1
@@ -92,17 +106,17 @@ class Archiver:
         if status.st_nlink > 1:
             first = self._seen.setdefault((status.st_dev, status.st_ino), shown)
             if first is not shown:
-                self._line.write(_header(shown, status, {}, kind=headers.HARDLINK, link=first))
+                yield self._header(shown, status, {}, kind=headers.HARDLINK, link=first)
                 return -1
         if stat.S_ISREG(status.st_mode):
-            self._file(folder, name, shown)
+            yield from self._file(folder, name, shown)
         elif stat.S_ISLNK(status.st_mode):
-            self._line.write(_header(shown, status, {}, link=os.fsencode(os.readlink(name, dir_fd=folder))))
+            yield self._header(shown, status, {}, link=os.fsencode(os.readlink(name, dir_fd=folder)))
         elif not stat.S_ISSOCK(status.st_mode):  # which no tar can hold
-            self._line.write(_header(shown, status, {}))
+            yield self._header(shown, status, {})
         return -1
 
-    def _file(self, folder: int, name: str, shown: bytes) -> None:
+    def _file(self, folder: int, name: str, shown: bytes) -> Parts:
         fd = os.open(name, _FILE, dir_fd=folder)
         try:
             status = os.fstat(fd)
@@ -110,46 +124,47 @@ class Archiver:
                 return  # somebody has put something else in its place
             pieces = _pieces(fd, status)
             if pieces is None:
-                self._line.write(_header(shown, status, _xattrs(fd), size=status.st_size))
-                self._line.send_file(fd, 0, status.st_size)
-                self._line.write(writer.padding(status.st_size))
+                yield self._header(shown, status, _xattrs(fd), size=status.st_size)
+                yield Piece(fd, 0, status.st_size)
+                yield writer.padding(status.st_size)
                 return
             size, extra = sum(length for _, length in pieces), writer.sparse_map(pieces)
-            self._line.write(_header(shown, status, _xattrs(fd), size=size, sparse=(status.st_size, len(extra))) + extra)
+            yield self._header(shown, status, _xattrs(fd), size=size, sparse=(status.st_size, len(extra))) + extra
             for offset, length in pieces:
-                self._line.send_file(fd, offset, length)
-            self._line.write(writer.padding(size))
+                yield Piece(fd, offset, length)
+            yield writer.padding(size)
         finally:
             os.close(fd)
+
+    def _header(
+        self,
+        shown: bytes,
+        status: os.stat_result,
+        xattrs: dict[bytes, bytes],
+        *,
+        kind: bytes = b"",
+        size: int = 0,
+        link: bytes = b"",
+        sparse: tuple[int, int] | None = None,
+    ) -> bytes:
+        uid, gid = self._owner or (status.st_uid, status.st_gid)
+        return writer.header(
+            shown,
+            kind or _KINDS[stat.S_IFMT(status.st_mode)],
+            mode=status.st_mode,
+            uid=uid,
+            gid=gid,
+            size=size,
+            mtime=status.st_mtime_ns // 1_000_000_000,
+            link=link,
+            device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
+            xattrs=xattrs,
+            sparse=sparse,
+        )
 
 
 def _joined(path: bytes, name: str) -> bytes:
     return (path if path.endswith(b"/") or not path else path + b"/") + os.fsencode(name)
-
-
-def _header(
-    shown: bytes,
-    status: os.stat_result,
-    xattrs: dict[bytes, bytes],
-    *,
-    kind: bytes = b"",
-    size: int = 0,
-    link: bytes = b"",
-    sparse: tuple[int, int] | None = None,
-) -> bytes:
-    return writer.header(
-        shown,
-        kind or _KINDS[stat.S_IFMT(status.st_mode)],
-        mode=status.st_mode,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=size,
-        mtime=status.st_mtime_ns // 1_000_000_000,
-        link=link,
-        device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
-        xattrs=xattrs,
-        sparse=sparse,
-    )
 
 
 def _xattrs(fd: int) -> dict[bytes, bytes]:
