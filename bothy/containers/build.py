@@ -22,6 +22,7 @@ from bothy.containers.operations import (
     CgroupView,
     Console,
     Filesystem,
+    Layers,
     Link,
     Mask,
     Node,
@@ -63,6 +64,7 @@ class Builder:
         self._doers: dict[type, Callable[[Any], None]] = {
             Overlay: self._overlay,
             Filesystem: self._filesystem,
+            Layers: self._layers,
             CgroupView: self._cgroup_view,
             Node: self._node,
             Link: self._link,
@@ -80,8 +82,7 @@ class Builder:
                 try:
                     self._sources[number] = self._bind_source(operation)
                 except OSError as exc:
-                    message = "bind source path does not exist" if exc.errno == errno.ENOENT else exc.strerror
-                    raise StageError("mount", message or str(exc), errno=exc.errno or 0, path=operation.source) from exc
+                    raise _no_source(operation, exc) from exc
             elif isinstance(operation, CgroupView):
                 for name, folder in self._cgroups:
                     tree = mounts.clone_tree(syscalls.AT_FDCWD, folder)
@@ -110,13 +111,13 @@ class Builder:
     # Operations
 
     def _bind_source(self, bind: Bind) -> int:
-        tree = mounts.clone_tree(syscalls.AT_FDCWD, bind.source, recursive=bind.recursive)
+        tree = mounts.clone_part(bind.source, bind.subpath, recursive=bind.recursive)
         if bind.idmap:
             self._idmap(tree, bind)
         propagation = bind.propagation or syscalls.MS_PRIVATE
         mounts.set_attributes(tree, propagation=propagation, recursive=bind.recursive)
         if bind.attr_set or bind.attr_clr:
-            self._attributes(tree, bind)
+            mounts.set_attributes(tree, attr_set=bind.attr_set, attr_clr=bind.attr_clr, recursive=bind.deep and bind.recursive)
         return tree
 
     def _idmap(self, tree: int, bind: Bind) -> None:
@@ -129,14 +130,6 @@ class Builder:
                 self.warnings.append(f"some file systems below {bind.source} have no id mapping, they belong to nobody inside")
             except OSError:
                 self.warnings.append(f"the file system of {bind.source} has no id mapping, it belongs to nobody inside")
-
-    def _attributes(self, tree: int, bind: Bind) -> None:
-        try:
-            mounts.set_attributes(tree, attr_set=bind.attr_set, attr_clr=bind.attr_clr, recursive=bind.recursive)
-        except OSError:
-            if not bind.recursive:
-                raise
-            mounts.set_attributes(tree, attr_set=bind.attr_set, attr_clr=bind.attr_clr)
 
     def _overlay(self, overlay: Overlay) -> None:
         if overlay.idmap:
@@ -151,9 +144,27 @@ class Builder:
         mounts.mount_at(target, operation.fstype, operation.source, operation.flags, ",".join(data))
         os.close(target)
 
+    def _layers(self, layers: Layers) -> None:
+        """The layers are found by their paths, where the idmapped store is by now; a part of the image takes the whole's place."""
+        target = make_folder(self.root, layers.destination)
+        mounts.mount_layers(layers.lowers, f"/proc/self/fd/{target}")
+        os.close(target)
+        if not layers.subpath:
+            return
+        whole = open_in_root(self.root, layers.destination, os.O_PATH | os.O_DIRECTORY)
+        part = mounts.open_in_root(whole, layers.subpath)
+        tree = mounts.clone_tree(part)
+        os.close(part)
+        syscalls.umount2(f"/proc/self/fd/{whole}", syscalls.MNT_DETACH)
+        os.close(whole)
+        self._attach(tree, layers.destination)
+
     def _bind(self, bind: Bind, tree: int) -> None:
+        self._attach(tree, bind.destination)
+
+    def _attach(self, tree: int, destination: str) -> None:
         make = make_folder if mounts.is_folder(tree) else make_file
-        target = make(self.root, bind.destination)
+        target = make(self.root, destination)
         syscalls.move_mount(tree, target)
         os.close(target)
         os.close(tree)
@@ -299,6 +310,15 @@ def mount_overlay(overlay: Overlay, place: str = "") -> int:
     syscalls.mount("overlay", target, "overlay", 0, mounts.overlay_data(lowers, upper, work, extra))
     os.chdir("/")
     return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _no_source(bind: Bind, exc: OSError) -> StageError:
+    """What is said of a source that can not be had."""
+    words = {errno.ENOENT: "bind source path does not exist"}
+    if bind.subpath:
+        words = {errno.ENOENT: "cannot access path: no such file or directory", errno.EXDEV: "path escapes from the volume"}
+    path = "/".join(part for part in (bind.source, bind.subpath) if part)
+    return StageError("mount", words.get(exc.errno or 0, exc.strerror or str(exc)), errno=exc.errno or 0, path=path)
 
 
 def _forget_volatile(work: str) -> None:

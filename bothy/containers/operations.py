@@ -40,7 +40,9 @@ class Filesystem:
 
 @dataclass(frozen=True)
 class Bind:
-    """A piece of the host's tree. `source` is a host path; `attr_set`, `attr_clr` as mount_setattr(2) has them."""
+    """A piece of the host's tree. `source` is a host path, `subpath` what is meant below it and never outside of it; `attr_set`,
+    `attr_clr` as mount_setattr(2) has them, `deep`: for mounts below it too.
+    """
 
     source: str
     destination: str
@@ -49,9 +51,23 @@ class Bind:
     attr_clr: int = 0
     propagation: int = 0
     idmap: bool = False
+    subpath: str = ""
+    deep: bool = False
 
     def describe(self) -> str:
         return f"mount --{'rbind' if self.recursive else 'bind'} {self.source} {self.destination} (set {self.attr_set:#x})"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """An image, read-only: layer folders (host paths below the overlay's store, topmost first), or what is at `subpath` in it."""
+
+    lowers: list[str]
+    destination: str
+    subpath: str = ""
+
+    def describe(self) -> str:
+        return f"image of {len(self.lowers)} layers at {self.destination}"
 
 
 @dataclass(frozen=True)
@@ -135,4 +151,4 @@ class Sysctl:
         return f"sysctl -w {self.name}={self.value}"
 
 
-Operation = Overlay | Filesystem | Bind | CgroupView | Node | Link | Console | Mask | Readonly | ReadonlyRoot | Sysctl
+Operation = Overlay | Filesystem | Bind | Layers | CgroupView | Node | Link | Console | Mask | Readonly | ReadonlyRoot | Sysctl

@@ -8,6 +8,7 @@ from bothy.containers.operations import (
     CgroupView,
     Console,
     Filesystem,
+    Layers,
     Link,
     Mask,
     Node,
@@ -27,6 +28,7 @@ _DEV_LINKS = (
 )  # fmt: skip
 _DATA_LESS = ("proc", "sysfs", "mqueue")  # file systems that take no words
 _IGNORED = ("tmpcopyup", "notmpcopyup", "copy", "nocopy", "z", "Z", "consistent", "cached", "delegated", "rro")
+_SUBDIR, _LAYER = "X-mount.subdir=", "lowerdir+="
 _IPC_SYSCTLS = (
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
     "kernel.shm_rmid_forced",
@@ -61,16 +63,23 @@ def _mount(mount: Mount, container: ContainerPlan) -> Operation:
     options = mounts.parse_options(mount.options)
     if mount.type == "cgroup" or mount.type == "cgroup2":
         return CgroupView(mount.destination, options.attr_set)
+    subpath = next((word.removeprefix(_SUBDIR) for word in options.data if word.startswith(_SUBDIR)), "")
     if mount.type == "bind" or options.flags & syscalls.MS_BIND:
+        deep = "rro" in mount.options
         return Bind(
             source=mount.source,
             destination=mount.destination,
             recursive="bind" not in mount.options,
-            attr_set=options.attr_set,
+            attr_set=options.attr_set | (syscalls.MOUNT_ATTR_RDONLY if deep else 0),
             attr_clr=options.attr_clr,
             propagation=options.propagation & ~syscalls.MS_REC,
             idmap=bool(container.id_base) and container.idmapped_binds,
+            subpath=subpath,
+            deep=deep,
         )
+    if mount.type == "overlay":
+        lowers = [word.removeprefix(_LAYER) for word in options.data if word.startswith(_LAYER)]
+        return Layers(lowers, mount.destination, subpath)
     data = [] if mount.type in _DATA_LESS else [_shifted(word, container.id_base) for word in options.data if word not in _IGNORED]
     if mount.type == "tmpfs" and container.id_base:
         data = [f"{key}={container.id_base}" for key in ("uid", "gid") if not _has(data, key)] + data

@@ -1,165 +1,101 @@
-"""Mounts as they are asked for: `-v`, `--mount`, `--tmpfs`, the image's volumes; one list of `Wanted`, checked.
+"""Mounts as they are asked for: `-v`, `--mount`, `--tmpfs`, `--volumes-from`, the image's volumes; one list of `Wanted`, checked.
 
     -v /host:/there[:ro,rw,z,Z,rslave,…]   bind; a missing /host is made, as Docker does
     -v name:/there[:ro,nocopy]             volume, made on first use
     -v /there, VOLUME /there               anonymous volume, removed with the workload by `rm -v` and `--rm`
-    --mount type=bind|volume|tmpfs,…       the same in long; a missing bind source is an error
+    --mount type=bind|volume|tmpfs|image,… the same in long (`bothy.engine.mountspecs`); a missing bind source is an error
     --tmpfs /there[:size=64m,mode=1777]
+    --volumes-from other[:ro]              the mounts of another workload (`inherited`)
 
-Source of the rules: moby volume/mounts/linux_parser.go. What comes later in that list loses against what comes first for the
-same target, except that the same target twice from flags is an error.
+Source of the rules and of the words: moby volume/mounts/linux_parser.go, daemon/volumes.go. What an image declares loses against
+what is asked for or inherited, what is inherited against flags; the same target twice among flags is an error.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from bothy.engine.model import Config, HostConfig, MountPoint
-from bothy.errors import Invalid
+from bothy.engine import mountspecs
+from bothy.engine.model import Config, HostConfig, MountRecord
+from bothy.engine.mountspecs import PROPAGATION, Wanted
+from bothy.errors import BothyError, Invalid
 
-VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
-_TMPFS_WORDS = "ro rw exec noexec suid nosuid dev nodev sync async dirsync noatime nodiratime relatime norelatime strictatime"
-_IGNORED_MODES = ("z", "Z", "cached", "delegated", "consistent", "rw", "ro", "nocopy", "")
+# The words of `-v …:words`; one of each group at most.
+_MODES = (("rw", "ro"), ("z", "Z"), PROPAGATION, ("nocopy",), ("consistent", "cached", "delegated"))
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One mount to make. `kind` is bind, volume or tmpfs. `source` is a host path or a volume's name (empty: anonymous)."""
-
-    kind: str
-    target: str
-    source: str = ""
-    read_only: bool = False
-    make_source: bool = False
-    copy_up: bool = True
-    propagation: str = "rprivate"
-    mode: str = ""
-    options: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    driver: str = "local"
-
-
-def wanted(config: Config, host: HostConfig) -> list[Wanted]:
-    """Every mount that is asked for, in the order of the depth of its target. Raises Invalid."""
+def wanted(config: Config, host: HostConfig, others: Iterable[Wanted] = ()) -> list[Wanted]:
+    """Every mount that is asked for, in the order of the depth of its target; `others` are `inherited`. Raises Invalid."""
     found: dict[str, Wanted] = {}
-    flags = [bind(text) for text in host.binds] + [_mount_point(m) for m in host.mounts]
-    flags += [tmpfs(target, options) for target, options in host.tmpfs.items()]
+    flags = [bind(text) for text in host.binds] + [mountspecs.read(m) for m in host.mounts]
+    flags += [mountspecs.tmpfs(target, [w for w in words.split(",") if w]) for target, words in host.tmpfs.items()]
     for mount in flags:
         if mount.target in found:
-            raise Invalid(f"duplicate mount point: {mount.target}")
+            raise Invalid(f"Duplicate mount point: {mount.target}")
         found[mount.target] = mount
+    for mount in others:
+        found.setdefault(mount.target, mount)
     for text in config.volumes:
         # The API allows `source:target` only in Binds; a colon here is a mistake that Docker refuses too.
-        mount = Wanted("volume", target_path(text, text))
+        mount = Wanted("volume", mountspecs.target_path(text, "volume"))
         found.setdefault(mount.target, mount)
     return sorted(found.values(), key=lambda m: (m.target.count("/"), m.target))
+
+
+def inherited(mounts: Iterable[MountRecord], mode: str = "") -> list[Wanted]:
+    """The mounts of another workload, as `--volumes-from other:mode` wants them: the same volumes, which are not filled again.
+
+    `mode` may make them read-only (`ro`), nothing makes them writable. Raises Invalid.
+    """
+    words = mode.split(",")
+    if not _is_mode(mode) or "nocopy" in words or any(word in PROPAGATION for word in words):
+        raise Invalid(f"invalid mode: {mode}")
+    return [
+        Wanted(
+            m.type, m.destination, m.name if m.type in ("volume", "image") else m.source, not m.read_write or "ro" in words,
+            copy_up=False, propagation=m.propagation or "rprivate", recursive="bind" not in m.options,
+            subpath=m.subpath, options=tuple(m.options) if m.type == "tmpfs" else (),
+        )
+        for m in mounts if m.listed
+    ]  # fmt: skip
 
 
 def bind(text: str) -> Wanted:
     """What `-v TEXT` means. Raises Invalid."""
     parts = text.split(":")
-    if len(parts) > 3 or not all(parts[:2]):
+    if len(parts) > 3 or not parts[0] or (len(parts) == 2 and _is_mode(parts[1])):
         raise Invalid(f"invalid volume specification: '{text}'", hint="use SOURCE:TARGET[:OPTIONS]")
-    if len(parts) == 1:
-        return Wanted("volume", target_path(parts[0], text))
-    source, target, mode = parts[0], target_path(parts[1], text), parts[2] if len(parts) == 3 else ""
-    words = mode.split(",") if mode else []
-    for word in words:
-        if word not in _IGNORED_MODES and word not in _PROPAGATION:
-            raise Invalid(
-                f"invalid mode: {mode} in '{text}'", hint="known options: ro, rw, nocopy, z, Z, [r]private, [r]slave, [r]shared"
-            )
-    propagation = next((w for w in words if w in _PROPAGATION), "")
-    if source.startswith("/"):
+    source, target, mode = ("", parts[0], "") if len(parts) == 1 else (parts[0], parts[1], "".join(parts[2:]))
+    if not _is_mode(mode):
+        raise Invalid(f"invalid mode: {mode}", hint="known options: ro, rw, nocopy, z, Z, [r]private, [r]slave, [r]shared")
+    try:
+        return _bind(source, target, mode)
+    except BothyError as exc:
+        raise Invalid(f"invalid volume specification: '{text}': {exc.message}", hint=exc.hint) from None
+
+
+def _bind(source: str, target: str, mode: str) -> Wanted:
+    words = mode.split(",")
+    propagation = next((w for w in words if w in PROPAGATION), "")
+    kind = "bind" if source.startswith("/") else "volume"
+    if not target:
+        raise mountspecs.refused(kind, "field Target must not be empty")
+    target = mountspecs.target_path(target, kind)
+    if kind == "bind":
         return Wanted(
-            "bind", target, posixpath.normpath(source), "ro" in words, make_source=True,
-            propagation=propagation or "rprivate", mode=mode,
+            "bind", target, posixpath.normpath(source), "ro" in words, make_source=True, propagation=propagation or "rprivate",
+            mode=mode,
         )  # fmt: skip
     if propagation:
-        raise Invalid(f"invalid mode: {mode} in '{text}'", hint="propagation is for bind mounts")
-    return Wanted("volume", target, volume_name(source), "ro" in words, copy_up="nocopy" not in words, mode=mode)
+        raise mountspecs.refused("volume", "field BindOptions must not be specified")
+    if source:
+        mountspecs.volume_name(source)
+    return Wanted("volume", target, source, "ro" in words, copy_up="nocopy" not in words, mode=mode)
 
 
-def volume_name(name: str) -> str:
-    """The name, if a volume may be called so. Raises Invalid."""
-    if not VOLUME_NAME.fullmatch(name):
-        raise Invalid(
-            f"'{name}' includes invalid characters for a local volume name, only '[a-zA-Z0-9][a-zA-Z0-9_.-]' are allowed",
-            hint="use an absolute path to mount a folder of the host",
-        )
-    return name
-
-
-def target_path(text: str, whole: str) -> str:
-    """A mount's target, normalised. Raises Invalid for one that is relative or the root."""
-    if not text.startswith("/") or ":" in text:
-        raise Invalid(f"invalid mount '{whole}': mount path must be absolute: '{text}'")
-    normal = posixpath.normpath("/" + text.lstrip("/"))
-    if normal == "/":
-        raise Invalid(f"invalid mount '{whole}': destination can't be '/'")
-    return normal
-
-
-def tmpfs(target: str, options: str) -> Wanted:
-    """What `--tmpfs TARGET:OPTIONS` means; Docker's defaults are noexec, nosuid, nodev. Raises Invalid."""
-    words = [w for w in options.split(",") if w]
-    for word in words:
-        _check_tmpfs(word, target)
-    chosen = {w.removeprefix("no") for w in words}
-    defaults = [f"no{w}" for w in ("exec", "suid", "dev") if w not in chosen]
-    return Wanted("tmpfs", target_path(target, target), read_only="ro" in words, options=(*defaults, *words), mode=options)
-
-
-def _check_tmpfs(word: str, target: str) -> None:
-    key, equals, value = word.partition("=")
-    if not equals and word in _TMPFS_WORDS.split():
-        return
-    patterns = {"size": r"\d+[kKmMgG%]?", "mode": r"[0-7]{3,4}", "uid": r"\d+", "gid": r"\d+", "nr_inodes": r"\d+[kKmMgG]?"}
-    if not equals or not re.fullmatch(patterns.get(key, r"(?!)"), value):
-        raise Invalid(
-            f"invalid tmpfs option {word!r} for {target}", hint="known options: size, mode, uid, gid, nr_inodes, ro, exec, …"
-        )
-
-
-def _mount_point(mount: MountPoint) -> Wanted:
-    """An entry of HostConfig.Mounts. Raises Invalid."""
-    if not mount.target:
-        raise Invalid(f"invalid mount config for type '{mount.type}': field Target must not be empty")
-    target = target_path(mount.target, mount.target)
-    if mount.type == "bind":
-        if not mount.source.startswith("/"):
-            raise Invalid(f"invalid mount config for type 'bind': invalid mount path: '{mount.source}' mount path must be absolute")
-        return Wanted(
-            "bind", target, posixpath.normpath(mount.source), mount.read_only,
-            make_source=bool(mount.bind_options.get("CreateMountpoint")),
-            propagation=_propagation(mount.bind_options.get("Propagation") or "rprivate"),
-        )  # fmt: skip
-    if mount.type == "volume":
-        options = mount.volume_options
-        driver = (options.get("DriverConfig") or {}).get("Name") or "local"
-        return Wanted(
-            "volume", target, volume_name(mount.source) if mount.source else "", mount.read_only,
-            copy_up=not options.get("NoCopy"), labels=dict(options.get("Labels") or {}), driver=str(driver),
-        )  # fmt: skip
-    if mount.type == "tmpfs":
-        if mount.source:
-            raise Invalid("invalid mount config for type 'tmpfs': field Source must not be specified")
-        size, mode = mount.tmpfs_options.get("SizeBytes"), mount.tmpfs_options.get("Mode")
-        words = [f"size={int(size)}"] if size else []
-        words += [f"mode={int(mode):o}"] if mode else []
-        return tmpfs(target, ",".join([*words, "ro"] if mount.read_only else words))
-    raise Invalid(f"mount type unknown: '{mount.type}'", hint="known types: bind, volume, tmpfs")
-
-
-def _propagation(word: str) -> str:
-    if word not in _PROPAGATION:
-        raise Invalid(f"invalid propagation mode: {word}")
-    return str(word)
-
-
-def targets(mounts: Iterable[Wanted]) -> set[str]:
-    return {m.target for m in mounts}
+def _is_mode(mode: str) -> bool:
+    """Whether these are words that may stand behind the second colon."""
+    words = mode.split(",") if mode else []
+    known = all(any(word in group for group in _MODES) for word in words)
+    return known and all(sum(word in group for word in words) <= 1 for group in _MODES)

@@ -110,6 +110,7 @@ class Engine:
         if teardown and not any(live.keeper for live in hall.workloads):
             hall.networks.teardown()
             recovery.remove_parent_cgroups(self.paths.scope)
+            hall.volumes.mounts.close()
         hall.networks.close()
         hall.images.close()
         hall.records.close()

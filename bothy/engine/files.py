@@ -19,7 +19,7 @@ from bothy.containers.visits import model
 from bothy.containers.visits.model import Place, Request
 from bothy.engine import spec
 from bothy.engine.committing import commit
-from bothy.engine.containers import create
+from bothy.engine.containers import mounting, plans
 from bothy.engine.found import read_changes, read_status
 from bothy.engine.hall import Hall
 from bothy.engine.machine_visits import of_running, of_stopped
@@ -134,20 +134,23 @@ class Files:
     @contextlib.asynccontextmanager
     async def _of_container(self, live: Live, view: str) -> AsyncIterator[Visit]:
         hall = self._hall
-        place, taken = await self._place(live, view)
-        try:
-            await hall.spawner.ready()
-            sock, born = hall.spawner.visit(taken)
-            visit = Visit(sock, place, lambda: self._kill(born))
-            if view == model.LIVE:
-                live.visits.add(visit)
+        async with contextlib.AsyncExitStack() as stack:
+            if view in _MOUNTED:
+                await stack.enter_async_context(mounting.held(hall, live.record))
+            place, taken = await self._place(live, view)
             try:
-                yield visit
+                await hall.spawner.ready()
+                sock, born = hall.spawner.visit(taken)
+                visit = Visit(sock, place, lambda: self._kill(born))
+                if view == model.LIVE:
+                    live.visits.add(visit)
+                try:
+                    yield visit
+                finally:
+                    live.visits.discard(visit)
+                    visit.close()
             finally:
-                live.visits.discard(visit)
-                visit.close()
-        finally:
-            hall.ranges.give_back(taken)
+                hall.ranges.give_back(taken)
 
     def _kill(self, born: asyncio.Future[dict[str, Any]]) -> None:
         """Have a visit killed, as soon as it is known which."""
@@ -164,8 +167,6 @@ class Files:
         if view == model.LIVE:
             plan = spec.container_plan(record, hall.paths, spec.Place(), hall.settings.shm_size)
             return Place(view, plan, str(hall.paths.run), record.pid, record.id_base), 0
-        if view in _MOUNTED:
-            await create.ensure_mounts(hall, record)
         folder = hall.paths.container(live.id)
         try:
             for name in ("upper", "work"):
@@ -173,7 +174,8 @@ class Files:
         except OSError as exc:
             raise Unavailable(f"{exc.filename or folder}: {exc.strerror}", errno=exc.errno or 0) from exc
         lowers = hall.images.layers(hall.images.resolve(record.image))
-        plan = spec.container_plan(record, hall.paths, spec.Place(lowers=lowers), hall.settings.shm_size)
+        inside = spec.Place(lowers=lowers, images=plans.mounted_images(hall, record))
+        plan = spec.container_plan(record, hall.paths, inside, hall.settings.shm_size)
         taken = hall.spawner.take_range()
         return Place(view, plan, str(hall.paths.run), id_base=taken), taken
 

@@ -22,6 +22,8 @@ from bothy.log import logger
 from bothy.machines.templates import Templates
 from bothy.networks.service import Networks
 from bothy.paths import Paths
+from bothy.volumes.mounted import Hold
+from bothy.volumes.snapshots import Snapshots
 from bothy.volumes.store import Volumes
 
 if TYPE_CHECKING:
@@ -50,16 +52,19 @@ class Hall:
     spawner: Spawner
     auto_remove: Verb
     start_again: Verb
+    snapshots: Snapshots = field(init=False)
     execs: Execs = field(init=False)
     spares: Spares = field(init=False)
     inotify: Inotify = field(default_factory=Inotify)
     host: Host = field(default_factory=Host.here)
     seccomp: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
     recovered: asyncio.Event = field(default_factory=asyncio.Event)
+    holds: dict[str, list[Hold]] = field(default_factory=dict)
     closing: bool = False
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.snapshots = Snapshots(self.volumes)
         self.execs = Execs(self)
 
     def background(self, work: Coroutine[Any, Any, object], what: str) -> None:

@@ -117,7 +117,8 @@ class Images:
         found: dict[str, _Words] = {}
         for live in self._hall.workloads:
             if not running or live.record.status.is_up:
-                found.setdefault(live.record.image, []).append(live.id)
+                for image in (live.record.image, *(m.source for m in live.record.mounts if m.type == "image")):
+                    found.setdefault(image, []).append(live.id)
         return found
 
     def _tell(self, action: str, actor: str, name: str) -> None:

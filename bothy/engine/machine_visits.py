@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from bothy.engine import names, spec, trees
-from bothy.engine.containers import create, ending, plans
+from bothy.engine.containers import ending, mounting, plans
 from bothy.engine.containers.start import write_plan
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper
@@ -48,7 +48,8 @@ async def of_stopped(hall: Hall, live: Live, *, to_write: bool) -> AsyncIterator
     """A visit of a machine that does not run; its lock is held by the caller. Its disk is written to, also when it is only looked
     at (it is mounted), but one that was never started gets its disk only if something is to be written there."""
     ident = names.new_id()
-    with contextlib.ExitStack() as undo:
+    async with contextlib.AsyncExitStack() as undo:
+        await undo.enter_async_context(mounting.held(hall, live.record))
         plan = await _plan(hall, live, ident, undo, to_write=to_write)
         listener = _Listener()
         await hall.spawner.ready()
@@ -97,10 +98,9 @@ async def _end(hall: Hall, ident: str, keeper: Keeper, listener: _Listener) -> N
             await asyncio.to_thread(ending.kill_left, hall.paths.scope, ident)
 
 
-async def _plan(hall: Hall, live: Live, ident: str, undo: contextlib.ExitStack, *, to_write: bool) -> MachinePlan:
+async def _plan(hall: Hall, live: Live, ident: str, undo: contextlib.AsyncExitStack, *, to_write: bool) -> MachinePlan:
     """The machine's own plan, with another id, no network and no program. The folder that it needs is made."""
     record = live.record
-    await create.ensure_mounts(hall, record)
     plan = await plans.machine_plan(hall, record, spec.Place(), {})
     scratch = plan.scratch
     plan = replace(plan, attachments=[], files={}, visit=True)

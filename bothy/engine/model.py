@@ -232,8 +232,8 @@ class PublishedPort:
 class MountRecord:
     """One mount of a workload as inspect shows it: `type` bind, volume, tmpfs or image (whose `source` is its id).
 
-    What inspect does not show: the part of it that is mounted, the words for mount(8), whether a source that is not there is made, how
-    a volume is made and whether it is filled from the image. `listed`: inspect shows it.
+    What inspect does not show: the part of it that is mounted, the words for mount(8), whether a source that is not there is made,
+    how a volume is made and whether it is filled from the image. `listed`: inspect shows it.
     """
 
     type: str

@@ -17,7 +17,7 @@ import os
 
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.engine import keepers, trees
-from bothy.engine.containers import ending, remove
+from bothy.engine.containers import ending, mounting, remove
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
 from bothy.engine.model import Status
@@ -41,6 +41,7 @@ async def recover(hall: Hall) -> None:
         if live.id in found:
             # First of all: what runs keeps its address, its ports and its ids, whatever is started meanwhile.
             _take_up(hall, live, *found[live.id])
+    await asyncio.to_thread(mounting.recover, hall)
     hall.networks.reconcile()
     for live in hall.workloads:
         if live.id not in found:
@@ -180,7 +181,6 @@ def _sweep_files(hall: Hall) -> None:
             trees.delete(str(parent / name))
         elif hall.workloads.by_id(name) is None:
             _sweep_folder(str(parent / name))
-    hall.volumes.sweep()
 
 
 def _sweep_folder(folder: str) -> None:

@@ -7,13 +7,13 @@ record (Config merged with the image's, HostConfig, mounts) ──▶ Spec ─�
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bothy.containers import defaults
 from bothy.containers.model import ContainerPlan, Rootfs
-from bothy.engine import binds, limits, merge, security
+from bothy.engine import limits, merge, security
 from bothy.engine.model import ExecRequest, HostConfig, Workload
 from bothy.errors import Invalid
 from bothy.linux.links import Attachment
@@ -22,6 +22,7 @@ from bothy.oci.runtime import Box, IdMapping, Linux, Mount, Process, Resources, 
 from bothy.paths import Paths
 
 FILES = ("resolv.conf", "hostname", "hosts")
+_SUBDIR = "X-mount.subdir="
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Place:
     """What a start has found or been given for a workload."""
 
     lowers: Sequence[Path] = ()
+    images: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     attachments: Sequence[Attachment] = ()
     seccomp: str = ""
 
@@ -116,16 +118,37 @@ def mounts(record: Workload, folder: Path, shm_size: int) -> list[Mount]:
 
 
 def asked_mounts(record: Workload) -> list[Mount]:
-    """What `-v`, `--mount`, `--tmpfs` and the image's volumes come to. Sources of volumes are in the record."""
-    sources = {m.destination: m.source for m in record.mounts}
+    """What `-v`, `--mount`, `--tmpfs` and the image's volumes come to; an image's layers are not known here (`_with_layers`)."""
     found = []
-    for wanted in binds.wanted(record.config, record.host_config):
-        if wanted.kind == "tmpfs":
-            found.append(Mount(wanted.target, "tmpfs", "tmpfs", list(wanted.options)))
+    for mount in record.mounts:
+        if mount.type == "tmpfs":
+            found.append(Mount(mount.destination, "tmpfs", "tmpfs", mount.options))
         else:
-            options = ["rbind", "ro" if wanted.read_only else "rw", wanted.propagation]
-            found.append(Mount(wanted.target, "bind", sources.get(wanted.target, wanted.source), options))
+            plain = ["rbind", "rw" if mount.read_write else "rro", mount.propagation or "rprivate"]
+            kind = "image" if mount.type == "image" else "bind"
+            found.append(Mount(mount.destination, kind, mount.source, mount.options or plain))
     return found
+
+
+def _with_layers(mount: Mount, images: Mapping[str, Sequence[Path]]) -> Mount:
+    """An image that is mounted, as a read-only overlay of its layers, topmost first."""
+    if mount.type != "image":
+        return mount
+    layers = [f"lowerdir+={layer}" for layer in images.get(mount.source, ())]
+    return Mount(mount.destination, "overlay", "overlay", ["ro", *(w for w in mount.options if w.startswith(_SUBDIR)), *layers])
+
+
+def _share(mount: Mount, images: Mapping[str, Sequence[Path]]) -> Share:
+    """What a container has mounted, as a machine has it."""
+    subpath = next((word.removeprefix(_SUBDIR) for word in mount.options if word.startswith(_SUBDIR)), "")
+    if mount.type == "image":
+        layers = [str(layer) for layer in images[mount.source]]
+        return Share("", mount.destination, readonly=True, subpath=subpath, layers=layers)
+    return Share(
+        mount.source, mount.destination, readonly="ro" in mount.options or "rro" in mount.options, subpath=subpath,
+        recursive="bind" not in mount.options, deep="ro" not in mount.options,
+        propagation=next((word for word in mount.options if word.endswith(("shared", "slave"))), ""),
+    )  # fmt: skip
 
 
 def resources(record: Workload) -> Resources:
@@ -163,6 +186,7 @@ def container_plan(record: Workload, paths: Paths, place: Place, shm_size: int) 
     """The plan of a container."""
     folder = paths.container(record.id)
     document, warnings = spec(record, folder, shm_size)
+    document = replace(document, mounts=[_with_layers(mount, place.images) for mount in document.mounts])
     cgroup = f"/{paths.scope}/{record.id}"
     rootfs = Rootfs(
         str(paths.root), [str(lower) for lower in place.lowers], str(folder / "upper"), str(folder / "work"),
@@ -207,8 +231,9 @@ def machine_plan(
     """The plan of a machine: binds and volumes are shares, the small `files` (by name) are sent along."""
     folder = paths.container(record.id)
     document, warnings = spec(record, folder, shm_size)
-    binds_ = [m for m in document.mounts if m.type == "bind" and m.source != str(folder / Path(m.destination).name)]
-    rest = [m for m in document.mounts if m.type != "bind"]
+    shared = ("bind", "image")
+    binds_ = [m for m in document.mounts if m.type in shared and m.source != str(folder / Path(m.destination).name)]
+    rest = [m for m in document.mounts if m.type not in shared]
     taken = {m.destination for m in binds_}
     return MachinePlan(
         id=record.id,
@@ -219,7 +244,7 @@ def machine_plan(
         root=Disk(str(disk), readonly=True),
         scratch=Disk(str(folder / "disk.raw")),
         attachments=list(place.attachments),
-        shares=[Share(m.source, m.destination, "ro" in m.options) for m in binds_],
+        shares=[_share(m, place.images) for m in binds_],
         files={f"/etc/{name}": text for name, text in files.items() if f"/etc/{name}" not in taken},
         cgroup=f"/{paths.scope}/{record.id}",
         init=bool(record.host_config.init),

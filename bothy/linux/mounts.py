@@ -161,6 +161,25 @@ def clone_tree(dirfd: int, path: str = "", *, recursive: bool = False, nofollow:
     return sc.open_tree(dirfd, path, flags | (0 if path else sc.AT_EMPTY_PATH))
 
 
+def clone_part(path: str, subpath: str = "", *, recursive: bool = False) -> int:
+    """A detached copy of what is mounted at `path`, or of `subpath` in it.
+
+    The subpath is opened once, never leads out (OSError EXDEV), and what was opened is copied: whoever changes names meanwhile
+    changes nothing.
+    """
+    if not subpath:
+        return clone_tree(sc.AT_FDCWD, path, recursive=recursive)
+    folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        part = open_beneath(folder, subpath)
+    finally:
+        os.close(folder)
+    try:
+        return clone_tree(part, recursive=recursive)
+    finally:
+        os.close(part)
+
+
 def set_attributes(tree: int, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0, recursive: bool = False) -> None:
     """mount_setattr(2) of a mount by descriptor."""
     sc.mount_setattr(tree, sc.AT_RECURSIVE if recursive else 0, attr_set=attr_set, attr_clr=attr_clr, propagation=propagation)
@@ -187,6 +206,20 @@ def enter_root(root: int) -> None:
     sc.pivot_root(".", ".")
     sc.umount2(".", sc.MNT_DETACH)
     os.chdir("/")
+
+
+def mount_layers(lowers: list[str], target: str) -> None:
+    """Mount the folders of an image (topmost first) over each other, read-only, at the folder `target`. OSError as mount(2)."""
+    if len(lowers) == 1:
+        sc.mount(lowers[0], target, None, sc.MS_BIND)
+        sc.mount(None, target, None, sc.MS_BIND | sc.MS_REMOUNT | sc.MS_RDONLY)
+        return
+    fds = [os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers]
+    try:  # mount(2) takes a page of options: names of layers as short as can be
+        sc.mount("overlay", target, "overlay", sc.MS_RDONLY, overlay_data([f"/proc/self/fd/{fd}" for fd in fds], "", ""))
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def overlay_data(lowers: list[str], upper: str, work: str, extra: Iterable[str] = ()) -> str:

@@ -42,6 +42,7 @@ def enter(root: str, wanted: list[Share], *, shows_overcommit: bool = False) -> 
     `shows_overcommit`: with a copy of /proc/sys/vm/overcommit_memory, which QEMU reads when it is to map memory unreserved.
     """
     overcommit = _read(_OVERCOMMIT) if shows_overcommit else ""
+    trees = shares.sources(wanted)
     syscalls.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWNET)
     mounts.make_private()
     sc.mount("jail", root, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")
@@ -62,7 +63,7 @@ def enter(root: str, wanted: list[Share], *, shows_overcommit: bool = False) -> 
         _write(root + _OVERCOMMIT, overcommit)
     sc.mount("proc", processes, "proc", flags, "hidepid=invisible,subset=pid")
     _touch(root + guard.PATH)
-    shares.export(root + EXPORTS, wanted)
+    shares.export(root + EXPORTS, wanted, trees)
     mounts.enter_root(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
 

@@ -15,11 +15,21 @@ from bothy.oci.runtime import Spec
 
 @dataclass(frozen=True)
 class Share:
-    """A host folder or file that the guest sees at `destination` (a bind mount, 9p underneath)."""
+    """A host folder or file that the guest sees at `destination` (a bind mount, 9p underneath).
+
+    `subpath` is what is meant below the source, and never outside of it. `recursive`: mounts below it come along; `deep`: they are
+    read-only too, if it is. `propagation`: so do those that come later, if not empty. `layers`: folders of an image, topmost first,
+    in place of a source.
+    """
 
     source: str
     destination: str
     readonly: bool = False
+    subpath: str = ""
+    recursive: bool = True
+    deep: bool = True
+    propagation: str = ""
+    layers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

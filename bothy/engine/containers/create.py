@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import re
-import secrets
 from dataclasses import replace
 
 from bothy.engine import binds, limits, merge, names, ports, security, times
+from bothy.engine.containers import mounting
 from bothy.engine.hall import Hall
-from bothy.engine.model import Config, HostConfig, LogConfig, MountRecord, NetworkingConfig, Wall, Workload
-from bothy.errors import Conflict, Invalid, NotFound, Unsupported
+from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
+from bothy.errors import Invalid, NotFound, Unsupported
 from bothy.images.model import Image
 from bothy.oci import platform as platforms
 from bothy.oci.platform import Platform
-from bothy.volumes.model import ANONYMOUS
 
 _RUNTIMES = {"": Wall.CONTAINER, "bothy": Wall.CONTAINER, "runc": Wall.CONTAINER, "vm": Wall.VM}
 _POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
@@ -43,7 +40,7 @@ async def create(
     host = normal(hall, config, host, networking)
     warnings += check(hall, config, host, networking, machine=wall is Wall.VM)
     wanted = binds.wanted(config, host)
-    mounts = [_mount_record(hall, w) for w in wanted]
+    mounts = [mounting.record_of(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
     claimed = hall.spares.claim(image.id, config, host, networking, has_mounts=bool(wanted)) if wall is Wall.VM else ""
     identity = claimed or names.new_id()
@@ -71,7 +68,7 @@ async def create(
         raise
     if any(w.kind == "volume" or w.make_source for w in wanted):
         try:
-            await make_mounts(hall, record, image, wanted)
+            await mounting.make(hall, record, image)
         except BaseException:
             hall.workloads.forget(live)
             raise
@@ -203,59 +200,3 @@ def _hostname(config: Config, host: HostConfig, identity: str) -> str:
     return os.uname().nodename if host.network_mode == "host" else identity[:12]
 
 
-def _mount_record(hall: Hall, wanted: binds.Wanted) -> MountRecord:
-    """A mount as it will be shown. Anonymous volumes get their names here. Raises Invalid for a bind source that must exist."""
-    if wanted.kind == "tmpfs":
-        return MountRecord("tmpfs", "", wanted.target, not wanted.read_only, mode=wanted.mode)
-    if wanted.kind == "bind":
-        if not wanted.make_source and not os.path.lexists(wanted.source):
-            raise Invalid(
-                f"invalid mount config for type 'bind': bind source path does not exist: {wanted.source}",
-                hint="make it, or use -v, which does",
-            )
-        return MountRecord(
-            "bind", wanted.source, wanted.target, not wanted.read_only, mode=wanted.mode, propagation=wanted.propagation
-        )
-    if wanted.driver != "local":
-        raise NotFound(f"volume driver {wanted.driver} not found", hint="local is the only one")
-    name = wanted.source or secrets.token_hex(32)
-    try:
-        source = hall.volumes.get(name).mountpoint
-    except NotFound:
-        source = str(hall.paths.volumes / name / "_data")
-    return MountRecord("volume", source, wanted.target, not wanted.read_only, name, "local", wanted.mode or "z")
-
-
-async def make_mounts(hall: Hall, record: Workload, image: Image, wanted: list[binds.Wanted]) -> None:
-    """Make volumes and missing bind sources, fill new volumes from the image. A failure removes the anonymous volumes again."""
-    with contextlib.ExitStack() as undo:
-        for mount, asked in zip(record.mounts, wanted, strict=True):
-            if mount.type == "bind" and asked.make_source and not os.path.lexists(mount.source):
-                try:
-                    os.makedirs(mount.source, mode=0o755, exist_ok=True)
-                except OSError as exc:
-                    raise Invalid(f"error while creating mount source path '{mount.source}': {exc.strerror}") from exc
-            if mount.type == "volume":
-                if not asked.source:
-                    undo.callback(hall.volumes.remove, mount.name, force=True)
-                await asyncio.to_thread(_make_volume, hall, image, mount, asked)
-                hall.events.publish("volume", "create", mount.name, {"driver": "local"})
-        undo.pop_all()
-
-
-def _make_volume(hall: Hall, image: Image, mount: MountRecord, asked: binds.Wanted) -> None:
-    labels = dict(asked.labels) if asked.source else {**asked.labels, ANONYMOUS: ""}
-    hall.volumes.create(mount.name, labels=labels)
-    if asked.copy_up:
-        hall.volumes.copy_up(mount.name, hall.images.layers(image), mount.destination)
-
-
-async def ensure_mounts(hall: Hall, record: Workload) -> None:
-    """Before a start: what was to be mounted is there, or is made again. Raises Conflict for an anonymous volume in the way."""
-    missing = [m for m in record.mounts if m.type in ("bind", "volume") and not os.path.lexists(m.source)]
-    if not missing:
-        return
-    wanted = binds.wanted(record.config, record.host_config)
-    if len(wanted) != len(record.mounts):
-        raise Conflict(f"the mounts of {record.name} do not fit its configuration")
-    await make_mounts(hall, record, hall.images.resolve(record.image), wanted)

@@ -18,6 +18,7 @@ from typing import Any
 
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.engine import times
+from bothy.engine.containers import mounting
 from bothy.engine.hall import Hall
 from bothy.engine.model import Status, Workload
 from bothy.engine.workloads import Live
@@ -113,6 +114,7 @@ def give_back(hall: Hall, workload: str, id_base: int) -> None:
     except (BothyError, OSError) as exc:
         _log.error("the network of %s was not given back: %s", workload[:12], exc)
     hall.ranges.give_back(id_base)
+    mounting.release(hall, workload)
     remove_keeper_folder(hall, workload)
 
 

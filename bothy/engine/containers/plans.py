@@ -28,9 +28,15 @@ async def container_plan(hall: Hall, record: Workload, place: spec.Place) -> Con
 
     Raises NotFound when the image is gone, Invalid for a bad seccomp profile.
     """
-    place = replace(place, lowers=hall.images.layers(hall.images.resolve(record.image)))
+    place = replace(place, lowers=hall.images.layers(hall.images.resolve(record.image)), images=mounted_images(hall, record))
     plan = spec.container_plan(record, hall.paths, place, hall.settings.shm_size)
     return replace(plan, seccomp=await seccomp_program(hall, record, plan))
+
+
+def mounted_images(hall: Hall, record: Workload) -> dict[str, list[Path]]:
+    """The layers of the images that it has mounted, by their ids. Raises NotFound when one is gone."""
+    wanted = {mount.source for mount in record.mounts if mount.type == "image"}
+    return {image: list(hall.images.layers(hall.images.resolve(image))) for image in wanted}
 
 
 async def seccomp_program(hall: Hall, record: Workload, plan: ContainerPlan) -> str:
@@ -51,6 +57,7 @@ async def seccomp_program(hall: Hall, record: Workload, plan: ContainerPlan) -> 
 async def machine_plan(hall: Hall, record: Workload, place: spec.Place, files: dict[str, str]) -> MachinePlan:
     """The plan of a machine. Seconds, if template or disk have to be made first; see `prepare`."""
     cpus, memory = machine_size(hall, record)
+    place = replace(place, images=mounted_images(hall, record))
     template, disk = await heavy(ready, hall, hall.images.resolve(record.image), cpus, memory, _silent)
     return spec.machine_plan(
         record, hall.paths, place, hall.settings.shm_size, files, template=template, disk=disk, cpus=cpus, memory=memory

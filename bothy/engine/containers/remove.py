@@ -89,7 +89,7 @@ async def _remove_volumes(hall: Hall, live: Live) -> None:
         try:
             if ANONYMOUS not in hall.volumes.get(mount.name).labels or users_of(hall, mount.name) != [live.id]:
                 continue
-            await asyncio.to_thread(hall.volumes.remove, mount.name, force=True)
+            await asyncio.to_thread(hall.volumes.remove, mount.name)
             hall.events.publish("volume", "destroy", mount.name, {"driver": "local"})
         except NotFound:
             continue

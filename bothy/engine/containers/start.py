@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bothy.engine import ports, spec, times
-from bothy.engine.containers import create, ending, network, plans
+from bothy.engine.containers import create, ending, mounting, network, plans
 from bothy.engine.execs import start_code
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
@@ -125,8 +125,10 @@ def _failed(hall: Hall, live: Live, before: Status, exc: BaseException) -> None:
 
 async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListener, Keeper]:
     """Everything up to the answer of the keeper, or nothing."""
-    await create.ensure_mounts(hall, live.record)
+    await mounting.ensure(hall, live.record)
     with contextlib.ExitStack() as undo:
+        undo.callback(mounting.release, hall, live.id)
+        await mounting.hold(hall, live.record)
         leases = network.take(hall, live.record, undo)
         if live.record.wall is Wall.CONTAINER and spec.has_user_namespace(live.record.host_config):
             id_base = hall.spawner.take_range()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bothy.errors import Invalid
 from bothy.paths import Paths
 from bothy.volumes.store import Volumes
 
@@ -121,8 +122,10 @@ def test_a_failure_leaves_the_volume_empty(volumes: Volumes, layers: list[Path],
 
     syscalls.mount("tmpfs", str(small), "tmpfs", 0, "size=512k")
     try:
+        target = os.open(small, os.O_RDONLY)
         with pytest.raises(OSError, match="No space left"):
-            copyup.copy_up([str(layer) for layer in layers], "/srv", str(small))
+            copyup.copy_up([str(layer) for layer in layers], "/srv", target)
+        os.close(target)
         assert list(small.iterdir()) == []
     finally:
         syscalls.umount2(str(small))
@@ -137,3 +140,25 @@ def test_many_layers(volumes: Volumes, tmp_path: Path) -> None:
     assert volumes.copy_up("data", layers, "/srv")
     assert len(list(data(volumes).iterdir())) == 100
     assert len(os.listdir("/proc/self/fd")) == fds
+
+
+def test_into_a_folder_of_the_volume(volumes: Volumes, layers: list[Path]) -> None:
+    (layers[0] / "srv" / "file").write_text("image")
+    (data(volumes) / "sub").mkdir()
+    (data(volumes) / "file").write_text("mine")
+    assert volumes.copy_up("data", layers, "/srv", "sub") is True
+    assert (data(volumes) / "sub" / "file").read_text() == "image"
+    assert volumes.copy_up("data", layers, "/srv", "file") is False
+    with pytest.raises(Invalid, match=r"cannot access path .*/_data/nowhere: no such file or directory"):
+        volumes.copy_up("data", layers, "/srv", "nowhere")
+
+
+def test_never_into_a_folder_outside(volumes: Volumes, layers: list[Path], tmp_path: Path) -> None:
+    (layers[0] / "srv" / "file").write_text("image")
+    (tmp_path / "outside").mkdir()
+    (data(volumes) / "escape").symlink_to(tmp_path / "outside")
+    (data(volumes) / "climb").symlink_to("../../../../outside")
+    for subpath in ("escape", "climb", "../outside"):
+        with pytest.raises(Invalid, match="path escapes from the volume"):
+            volumes.copy_up("data", layers, "/srv", subpath)
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -86,7 +86,7 @@ def test_a_summary():
         endpoints=[ENDPOINT],
         ports=PORTS,
         args=["1", "a b"],
-        mounts=[MountRecord("volume", "/v/_data", "/data", name="v"), MountRecord("tmpfs", "", "/tmp")],
+        mounts=[MountRecord("volume", "/v/_data", "/data", name="v"), MountRecord("tmpfs", "", "/tmp", listed=False)],
         config=Config(labels={"a": "b"}, exposed_ports={"80": {}, "443/tcp": {}}),
     )
     summary = containers.summary(record, NOW)

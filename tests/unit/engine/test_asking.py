@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from bothy.engine import binds, limits, merge, ports, security
+from bothy.engine import binds, limits, merge, mountspecs, ports, security
 from bothy.engine.limits import Host
 from bothy.engine.model import Config, DeviceMapping, HostConfig, MountPoint, PortBinding, Ulimit
 from bothy.errors import BothyError, Invalid, NotFound, Unsupported
@@ -56,7 +56,21 @@ def test_binds_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["/a:b", "a", ":/b", "/a:", "/a:/", "/a:/b:what", "/a:/b:ro:x", "na me:/b", "name:/b:rshared", "rel/x:/b"]
+    "text",
+    [
+        "/a:b",
+        "a",
+        ":/b",
+        "/a:",
+        "/a:/",
+        "/a:/b:what",
+        "/a:/b:ro:x",
+        "na me:/b",
+        "name:/b:rshared",
+        "rel/x:/b",
+        "/a:ro",
+        "/a:/b:ro,rw",
+    ],
 )
 def test_bad_binds_are_refused(text: str) -> None:
     with pytest.raises(Invalid):
@@ -76,7 +90,7 @@ def test_mounts_are_sorted_and_not_doubled() -> None:
         ("bind", "/a"), ("volume", "/data"), ("tmpfs", "/t"), ("volume", "/a/b"), ("bind", "/a/b/c"),
     ]  # fmt: skip
     assert found[2].options[-2:] == ("size=4096", "mode=700")
-    with pytest.raises(Invalid, match="duplicate"):
+    with pytest.raises(Invalid, match="Duplicate mount point: /a"):
         binds.wanted(Config(), HostConfig(binds=["/x:/a"], tmpfs={"/a": ""}))
 
 
@@ -93,10 +107,10 @@ def test_bad_mounts_are_refused(mount: MountPoint) -> None:
 
 
 def test_tmpfs_keeps_dockers_defaults_unless_told_otherwise() -> None:
-    assert binds.tmpfs("/t", "size=1m").options == ("noexec", "nosuid", "nodev", "size=1m")
-    assert binds.tmpfs("/t", "exec").options == ("nosuid", "nodev", "exec")
-    with pytest.raises(Invalid):
-        binds.tmpfs("/t", "lowerdir=/")
+    assert mountspecs.tmpfs("/t", ["size=1m"]).options == ("noexec", "nosuid", "nodev", "size=1m")
+    assert mountspecs.tmpfs("/t", ["exec"]).options == ("nosuid", "nodev", "exec")
+    with pytest.raises(Invalid, match=r'invalid tmpfs option \["lowerdir=/"\]'):
+        mountspecs.tmpfs("/t", ["lowerdir=/"])
 
 
 # -- limits

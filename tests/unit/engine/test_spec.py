@@ -13,8 +13,11 @@ from bothy.errors import Invalid
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import KeeperPlan, LogPlan
 from bothy.linux.links import Attachment, Interface
+from bothy.machines.model import Share
+from bothy.oci.runtime import Mount
 from bothy.paths import Paths
 
+TMPFS = MountRecord("tmpfs", "", "/t", options=["noexec", "size=1m"], listed=False)
 PATHS = Paths(Path("/root-folder"), Path("/run-folder"))
 ID = "ab" * 32
 
@@ -51,7 +54,7 @@ def test_flags_reach_the_spec() -> None:
         ulimits=[Ulimit("nofile", 10, 20)], sysctls={"net.core.somaxconn": "9"}, init=True, tmpfs={"/t": "size=1m"}, binds=["/src:/dst:ro"],
     )  # fmt: skip
     found = spec.container_plan(
-        record(config, host, mounts=[MountRecord("bind", "/src", "/dst", read_write=False)]), PATHS, spec.Place(), 64 << 20
+        record(config, host, mounts=[MountRecord("bind", "/src", "/dst", read_write=False), TMPFS]), PATHS, spec.Place(), 64 << 20
     )
     process, linux = found.spec.process, found.spec.linux
     assert process.terminal
@@ -69,14 +72,24 @@ def test_flags_reach_the_spec() -> None:
     by_target = {m.destination: m for m in found.spec.mounts}
     assert "size=1048576" in by_target["/dev/shm"].options
     assert by_target["/t"].type == "tmpfs"
-    assert by_target["/dst"].options == ["rbind", "ro", "rprivate"]
+    assert by_target["/dst"].options == ["rbind", "rro", "rprivate"]
+    assert by_target["/t"].options == ["noexec", "size=1m"]
     assert by_target["/etc/hosts"].options[1] == "ro"
     assert list(by_target).index("/dst") > list(by_target).index("/proc")
 
 
+def test_an_image_is_mounted_by_its_layers() -> None:
+    mounts = [MountRecord("image", "sha256:1", "/tools", False, "tools", options=["rbind", "rro", "", "X-mount.subdir=bin"])]
+    place = spec.Place(images={"sha256:1": [Path("/top"), Path("/bottom")]})
+    found = spec.container_plan(record(host=HostConfig(network_mode="none"), mounts=mounts), PATHS, place, 64 << 20)
+    assert found.spec.mounts[-1] == Mount(
+        "/tools", "overlay", "overlay", ["ro", "X-mount.subdir=bin", "lowerdir+=/top", "lowerdir+=/bottom"]
+    )
+
+
 def test_a_mount_takes_the_place_of_a_default_one() -> None:
     host = HostConfig(network_mode="bridge", binds=["/h:/etc/hosts", "/d:/dev/shm"])
-    mounts = [MountRecord("bind", "/h", "/etc/hosts"), MountRecord("bind", "/d", "/dev/shm")]
+    mounts = [MountRecord("bind", "/d", "/dev/shm"), MountRecord("bind", "/h", "/etc/hosts")]
     found = spec.container_plan(record(host=host, mounts=mounts), PATHS, spec.Place(), 64 << 20)
     assert [m.source for m in found.spec.mounts if m.destination in ("/etc/hosts", "/dev/shm")] == ["/d", "/h"]
 
@@ -114,22 +127,29 @@ def test_an_exec_has_the_surroundings_of_the_program() -> None:
 
 def test_a_machine_gets_shares_files_and_whole_processors() -> None:
     host = HostConfig(network_mode="bridge", nano_cpus=15 * 10**8, memory=(100 << 20) + 1, binds=["/src:/dst:ro", "vv:/vol"])
-    mounts = [MountRecord("bind", "/src", "/dst"), MountRecord("volume", "/volumes/v/_data", "/vol")]
+    mounts = [
+        MountRecord("bind", "/src", "/dst", options=["rbind", "rro", "rslave"]),
+        MountRecord("volume", "/volumes/v/_data", "/vol", options=["rbind", "rw", "rprivate", "X-mount.subdir=a/b"]),
+        MountRecord("bind", "/flat", "/flat", options=["bind", "ro", "rprivate"]),
+        MountRecord("image", "sha256:1", "/image", False, "tools", options=["rbind", "rro", "", "X-mount.subdir=bin"]),
+    ]
     workload = record(host=host, mounts=mounts, wall=Wall.VM, id_base=0)
     card = Attachment(Interface("eth0", "02:00:00:00:00:02", ["172.30.0.2/16"]), "tap0", "bothy0")
-    place = spec.Place(attachments=[card])
+    place = spec.Place(attachments=[card], images={"sha256:1": [Path("/top"), Path("/bottom")]})
     cpus, memory = spec.vcpus(host, 1), spec.machine_memory(host, 1)
     found = spec.machine_plan(
         workload, PATHS, place, 64 << 20, {"hosts": "h", "hostname": "n", "resolv.conf": "r"},
         template=Path("/t"), disk=Path("/d"), cpus=cpus, memory=memory,
     )  # fmt: skip
     assert (found.vcpus, found.memory) == (2, 101 << 20)
-    assert [(s.source, s.destination, s.readonly) for s in found.shares] == [
-        ("/src", "/dst", True),
-        ("/volumes/v/_data", "/vol", False),
+    assert found.shares == [
+        Share("/src", "/dst", readonly=True, propagation="rslave"),
+        Share("/volumes/v/_data", "/vol", subpath="a/b"),
+        Share("/flat", "/flat", readonly=True, recursive=False, deep=False),
+        Share("", "/image", readonly=True, subpath="bin", layers=["/top", "/bottom"]),
     ]
     assert found.files == {"/etc/hosts": "h", "/etc/hostname": "n", "/etc/resolv.conf": "r"}
-    assert all(m.type != "bind" for m in found.spec.mounts)
+    assert all(m.type not in ("bind", "overlay", "image") for m in found.spec.mounts)
     assert found.attachments == [card]
     assert found.scratch.path.startswith(f"/root-folder/containers/{ID}/")
 

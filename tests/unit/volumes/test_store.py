@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bothy.errors import Broken, Conflict, Invalid, NotFound, Unsupported
+from bothy.errors import Broken, Conflict, Invalid, NotFound
 from bothy.paths import Paths
 from bothy.volumes.store import Volumes
 
@@ -61,8 +61,10 @@ def test_names_that_are_none(volumes: Volumes, name: str) -> None:
 
 def test_remove(volumes: Volumes, paths: Paths) -> None:
     volumes.create("data")
-    with pytest.raises(Conflict, match="in use by 0123456789ab"):
-        volumes.remove("data", ["0123456789abcdef" * 4])
+    ids = ["0123456789abcdef" * 4, "fedcba9876543210" * 4]
+    with pytest.raises(Conflict) as caught:
+        volumes.remove("data", lambda: ids)
+    assert caught.value.message == f"remove data: volume is in use - [{ids[0]}, {ids[1]}]"
     volumes.remove("data")
     with pytest.raises(NotFound):
         volumes.remove("data")
@@ -73,33 +75,49 @@ def test_remove(volumes: Volumes, paths: Paths) -> None:
 def test_prune_takes_what_is_anonymous_and_unused(volumes: Volumes) -> None:
     named, used, unused = volumes.create("named"), volumes.create(), volumes.create()
     (Path(unused.mountpoint) / "file").write_bytes(b"x" * 10000)
-    names, freed = volumes.prune({used.name})
+
+    def users(name: str) -> list[str]:
+        return ["workload"] if name == used.name else []
+
+    names, freed = volumes.prune(users, lambda volume: volume.anonymous)
     assert list(names) == [unused.name]
     assert freed >= 10000
     assert {v.name for v in volumes.list()} == {named.name, used.name}
-    assert list(volumes.prune({used.name}, named=True)[0]) == ["named"]
+    assert list(volumes.prune(users, lambda _: True)[0]) == ["named"]
 
 
-def test_a_volume_that_is_a_folder_of_the_host(volumes: Volumes, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "file").write_text("")
-    made = volumes.create("bound", options={"type": "none", "o": "bind", "device": str(folder)})
-    assert made.mountpoint == str(folder)
-    assert volumes.copy_up("bound", [tmp_path], "/folder") is False
-    volumes.remove("bound")
-    assert (folder / "file").exists()
+def test_words_of_errors_are_dockers(volumes: Volumes) -> None:
+    for call, words in (
+        (
+            lambda: volumes.create("data", driver="rexray"),
+            'create data: error looking up volume plugin rexray: plugin "rexray" not found',
+        ),
+        (lambda: volumes.create("d"), "create d: volume name is too short, names should be at least two alphanumeric characters"),
+        (lambda: volumes.create("da", options={"colour": "red"}), 'create da: invalid option: "colour"'),
+        (lambda: volumes.get("data"), "get data: no such volume"),
+        (lambda: volumes.remove("data"), "get data: no such volume"),
+    ):
+        with pytest.raises((Invalid, NotFound)) as caught:
+            call()
+        assert caught.value.message == words
 
 
-def test_options_that_can_not_be(volumes: Volumes) -> None:
-    with pytest.raises(NotFound, match="rexray"):
-        volumes.create("data", driver="rexray")
-    with pytest.raises(Unsupported):
-        volumes.create("data", options={"type": "nfs", "o": "addr=10.0.0.1", "device": ":/x"})
+def test_rename(volumes: Volumes) -> None:
+    made = volumes.create("data", labels={"a": "b"})
+    (Path(made.mountpoint) / "file").write_text("kept")
+    volumes.create("other")
+    with pytest.raises(Conflict, match="volume other exists"):
+        volumes.rename("data", "other")
+    with pytest.raises(Conflict, match="volume is in use - \\[one, two\\]"):
+        volumes.rename("data", "new", lambda: ["two", "one"])
+    renamed = volumes.rename("data", "new")
+    assert (renamed.name, renamed.labels, renamed.created) == ("new", {"a": "b"}, made.created)
+    assert (Path(renamed.mountpoint) / "file").read_text() == "kept"
+    assert [v.name for v in volumes.list()] == ["new", "other"]
+    with pytest.raises(NotFound):
+        volumes.rename("data", "newer")
     with pytest.raises(Invalid):
-        volumes.create("data", options={"size": "1g"})
-    with pytest.raises(Invalid, match="not a folder"):
-        volumes.create("data", options={"type": "none", "o": "bind", "device": "/nowhere/at/all"})
+        volumes.rename("new", "../up")
 
 
 def test_what_a_crash_left_is_swept(volumes: Volumes, paths: Paths) -> None:
@@ -108,7 +126,7 @@ def test_what_a_crash_left_is_swept(volumes: Volumes, paths: Paths) -> None:
     (paths.volumes / ".gone-0123").mkdir()
     (paths.volumes / "halfway").mkdir()
     assert [v.name for v in volumes.list()] == ["data"]
-    volumes.sweep()
+    volumes.recover()
     assert sorted(p.name for p in paths.volumes.iterdir()) == ["data", "halfway"]
 
 
@@ -120,3 +138,19 @@ def test_a_damaged_file_is_told_and_can_be_removed(volumes: Volumes, paths: Path
     assert volumes.list() == []
     volumes.remove("data")
     assert not (paths.volumes / "data").exists()
+
+
+def test_a_damaged_name_is_not_taken(volumes: Volumes, paths: Paths) -> None:
+    (paths.volumes / "data" / "_data").mkdir(parents=True)
+    with pytest.raises(Conflict, match="exists and is damaged"):
+        volumes.create("data")
+    assert sorted(p.name for p in paths.volumes.iterdir()) == ["data"]
+
+
+def test_sizes_are_of_the_data(volumes: Volumes) -> None:
+    folder = Path(volumes.create("data").mountpoint)
+    (folder / "file").write_bytes(b"x" * 100_000)
+    (folder / "twin").hardlink_to(folder / "file")
+    assert 100_000 <= volumes.usage("data") < 150_000
+    volumes.create("server", options={"type": "nfs", "o": "addr=127.0.0.1", "device": ":/x"})
+    assert volumes.usage("server") == -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bothy.api.server.router import Route
-from bothy.api.server.routes import archive, bothy, container_streams, containers, execs, images, networks, system, volumes
+from bothy.api.server.routes import archive, bothy, container_streams, containers, execs, images, networks, storage, system, volumes
 from bothy.api.server.routes.system import no_swarm, unsupported
 
 _BUILD = unsupported("building images", "build elsewhere, then bothy load -i FILE")
@@ -89,6 +89,7 @@ VOLUMES = [
     Route("POST", "/volumes/create", volumes.create),
     Route("POST", "/volumes/prune", volumes.prune),
     Route("GET", "/volumes/{name}", volumes.inspect),
+    Route("PUT", "/volumes/{name}", volumes.update),
     Route("DELETE", "/volumes/{name}", volumes.remove),
 ]
 
@@ -102,6 +103,13 @@ SWARM = [
 BOTHY = [
     Route("POST", "/bothy/containers/{id}/prepare", bothy.prepare),
     Route("POST", "/bothy/images/bootstrap", bothy.bootstrap),
+    Route("POST", "/bothy/volumes/{name}/rename", storage.rename),
+    Route("POST", "/bothy/volumes/{name}/resize", storage.resize),
+    Route("POST", "/bothy/volumes/{name}/clone", storage.clone),
+    Route("POST", "/bothy/volumes/{name}/snapshots", storage.snapshot),
+    Route("POST", "/bothy/volumes/{name}/snapshots/{snapshot}/restore", storage.restore),
+    Route("DELETE", "/bothy/volumes/{name}/snapshots/{snapshot}", storage.remove_snapshot),
+    Route("GET", "/bothy/snapshots", storage.snapshots),
     Route("GET", "/bothy/templates", bothy.templates),
     Route("POST", "/bothy/templates/prune", bothy.prune_templates),
     Route("DELETE", "/bothy/templates/{key}", bothy.remove_template),

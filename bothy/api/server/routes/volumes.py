@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bothy.api.server import replies
 from bothy.api.server.call import Call
-from bothy.errors import Unsupported
+from bothy.errors import Unavailable
 
 if TYPE_CHECKING:
     from aiohttp.web_response import StreamResponse
@@ -38,9 +38,14 @@ async def inspect(call: Call) -> StreamResponse:
 async def create(call: Call) -> StreamResponse:
     """A volume, with a name of the engine's choice if the body has none; one that is there is answered as it is."""
     asked = await call.typed(VolumeCreate)
-    if asked.driver not in ("", "local"):
-        raise Unsupported(f"volume driver {asked.driver!r} is not supported", hint="the driver is local")
-    return replies.reply(await call.engine.volumes.create(asked.name, asked.labels, asked.driver_opts), 201)
+    made = await call.engine.volumes.create(asked.name, asked.driver or "local", asked.labels, asked.driver_opts)
+    return replies.reply(made, 201)
+
+
+async def update(call: Call) -> StreamResponse:
+    """`PUT /volumes/{name}`: for volumes of a swarm only, also in Docker."""
+    await call.engine.volumes.get(call.params["name"])
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
 async def remove(call: Call) -> StreamResponse:

@@ -101,7 +101,7 @@ def summary(workload: Workload, now: float, size: tuple[int, int] | None = None)
             "Runtime": workload.host_config.runtime or RUNTIMES[workload.wall],
         },
         "NetworkSettings": {"Networks": values.networks(workload)},
-        "Mounts": [mount(m) for m in workload.mounts if m.type != "tmpfs"],
+        "Mounts": [mount(m) for m in workload.mounts if m.listed],
     }
     if size is not None:
         entry["SizeRw"], entry["SizeRootFs"] = size
@@ -146,7 +146,7 @@ def port_map(workload: Workload) -> dict[str, Any]:
 def mount(record: MountRecord) -> dict[str, Any]:
     """An entry of Mounts."""
     entry: dict[str, Any] = {"Type": record.type}
-    if record.type == "volume":
+    if record.name:
         entry["Name"] = record.name
     entry["Source"] = record.source
     entry["Destination"] = record.destination
@@ -190,6 +190,7 @@ def host_config(workload: Workload) -> dict[str, Any]:
     data: dict[str, Any] = {**_HOST_CONFIG, **API.to_data(asked)}
     for key in _NULL_WHEN_EMPTY:
         data[key] = data[key] or None
+    data["Mounts"] = [{key: value for key, value in entry.items() if value} for entry in data["Mounts"]]
     for key in _ABSENT_WHEN_EMPTY:
         if not data[key]:
             del data[key]
@@ -256,7 +257,7 @@ def inspect(workload: Workload, folder: Path, execs: list[str], size: tuple[int,
         "ExecIDs": execs or None,
         "HostConfig": host_config(workload),
         "GraphDriver": graph_driver(workload, folder),
-        "Mounts": [mount(m) for m in workload.mounts],
+        "Mounts": [mount(m) for m in workload.mounts if m.listed],
         "Config": config(workload.config),
         "NetworkSettings": network_settings(workload),
         "Warnings": workload.warnings,
