@@ -1,10 +1,10 @@
-"""import, load, save and image bootstrap: how images come to this machine and leave it."""
+"""import, load, save, export and image bootstrap: how images come to this machine, and what leaves it."""
 
 from __future__ import annotations
 
 import os
 
-from bothy.cli.context import Context, out
+from bothy.cli.context import Context, out, path_part
 from bothy.cli.errors import Failure, UsageError
 from bothy.cli.flags import Command, Values
 from bothy.cli.images import split
@@ -13,6 +13,7 @@ from bothy.cli.terminal import is_terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 CHUNK = 1 << 20
 
@@ -80,33 +81,43 @@ def import_(context: Context, flags: Values) -> int:
 
 def save(context: Context, flags: Values) -> int:
     """A docker archive to a file or stdout; a file appears whole or not at all."""
-    path = os.path.realpath(flags.text("output")) if flags.given("output") else ""
-    if path and os.path.lexists(path) and not os.path.isfile(path):  # a device would be replaced by the archive
-        raise Failure(f"can not write {path!r}: it is not a regular file", hint=f"bothy save … > {path}")
-    if not path and is_terminal(1):
+    return _deliver(context, flags, "save", "/images/get", {"names": flags.args})
+
+
+def export(context: Context, flags: Values) -> int:
+    """The tar of a root file system, as `save`."""
+    return _deliver(context, flags, "export", f"/containers/{path_part(flags.args[0])}/export")
+
+
+def _deliver(context: Context, flags: Values, verb: str, path: str, query: dict[str, Any] | None = None) -> int:
+    """An archive of the engine's, where `--output` says."""
+    target = os.path.realpath(flags.text("output")) if flags.given("output") else ""
+    if target and os.path.lexists(target) and not os.path.isfile(target):  # a device would be replaced by the archive
+        raise Failure(f"can not write {target!r}: it is not a regular file", hint=f"bothy {verb} … > {target}")
+    if not target and is_terminal(1):
         raise Failure("stdout is a terminal, an archive does not belong there", hint="-o FILE, or send it on: … > FILE")
-    response = context.client.request("GET", "/images/get", {"names": flags.args})
-    if not path:
+    response = context.client.request("GET", path, query)
+    if not target:
         from bothy.cli.streams import write
 
         for piece in response.chunks():
             write(1, piece)
         return 0
-    part = f"{path}.part-{os.getpid()}"
+    part = f"{target}.part-{os.getpid()}"
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             for piece in response.chunks():
                 while piece:
                     piece = piece[os.write(fd, piece) :]
-            os.replace(part, path)
+            os.replace(part, target)
         except BaseException:
             os.unlink(part)
             raise
         finally:
             os.close(fd)
     except OSError as exc:
-        raise Failure(f"can not write {path!r}: {exc.strerror}") from None
+        raise Failure(f"can not write {target!r}: {exc.strerror}") from None
     return 0
 
 
@@ -174,6 +185,18 @@ COMMANDS = {
         ),
         dynamic="images",
         examples=(("bothy save -o two.tar busybox debian:bookworm", "Layers that both have are in it once"),),
+    ),
+    "export": Command(
+        "export",
+        "Write the root file system of a container or machine to a tar archive",
+        export,
+        arguments="CONTAINER",
+        least=1,
+        most=1,
+        flags=(("output", "o", "text", "file", "The archive (default: stdout)"),),
+        dynamic="containers",
+        notes="What is mounted in it (volumes, for instance) is not in the archive.",
+        examples=(("bothy export web | bothy import - web:flat", "An image of one layer"),),
     ),
     "image bootstrap": Command(
         "image bootstrap",

@@ -103,9 +103,9 @@ def fish() -> str:
             if kind != "bool":
                 parts.append("-r" + ("" if long in FILES else f"f -a '{VALUES.get(long, '')}'"))
             lines.append(" ".join([*parts, "-d", _quoted(text)]))
-        if verb.dynamic == "files":
+        if verb.dynamic in ("files", "copies"):
             lines.append(f"complete -c bothy -n '__bothy_in {name}' -F")
-        elif verb.dynamic:
+        if verb.dynamic not in ("", "files"):
             lines.append(f"complete -c bothy -n '__bothy_in {name}' -a '(__bothy_{verb.dynamic})'")
     return "\n".join(lines) + "\n"
 

@@ -79,6 +79,9 @@ _bothy() {
         COMPREPLY=($(compgen -W "$_bothy_switches $_bothy_valued" -- "$current"))
     elif [[ $_bothy_kind == files ]]; then
         COMPREPLY=($(compgen -f -- "$current"))
+    elif [[ $_bothy_kind == copies ]]; then
+        COMPREPLY=($(compgen -S : -W "$(_bothy_dynamic containers)" -- "$current") $(compgen -f -- "$current"))
+        compopt -o nospace 2>/dev/null
     elif [[ -n $_bothy_kind ]]; then
         COMPREPLY=($(compgen -W "$(_bothy_dynamic "$_bothy_kind")" -- "$current"))
         type __ltrim_colon_completions &>/dev/null && __ltrim_colon_completions "$current"
@@ -119,6 +122,10 @@ end
 
 function __bothy_containers
     bothy ps -a --format '{{.Names}}' 2>/dev/null
+end
+
+function __bothy_copies
+    bothy ps -a --format '{{.Names}}:' 2>/dev/null
 end
 
 function __bothy_running

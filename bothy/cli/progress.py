@@ -44,6 +44,11 @@ class Teller:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it tells on a terminal, where a line is rewritten."""
+        return self._is_live
+
     def tell(self, status: str) -> None:
         """What is going on now."""
         self._status = status

@@ -15,7 +15,8 @@ VERBS = {
     "inspect": "inspect", "image inspect": "inspect", "container inspect": "inspect", "volume inspect": "inspect",
     "network inspect": "inspect",
     "images": "images", "rmi": "images", "tag": "images", "image history": "images", "image prune": "images",
-    "import": "archives", "load": "archives", "save": "archives", "image bootstrap": "archives",
+    "cp": "cp", "diff": "changes", "commit": "changes",
+    "import": "archives", "load": "archives", "save": "archives", "export": "archives", "image bootstrap": "archives",
     "volume create": "volumes", "volume ls": "volumes", "volume rm": "volumes", "volume prune": "volumes",
     "network ls": "networks",
     "machine template ls": "machine", "machine template rm": "machine", "machine template prune": "machine",
@@ -26,7 +27,7 @@ VERBS = {
 
 _BOTH = (
     "run", "create", "start", "stop", "restart", "kill", "rm", "wait", "pause", "unpause", "rename", "exec", "attach", "logs",
-    "top", "port", "stats",
+    "top", "port", "stats", "cp", "diff", "commit", "export",
 )  # fmt: skip
 ALIASES = {
     **{f"container {verb}": verb for verb in _BOTH},
@@ -50,10 +51,10 @@ GROUPS = {
 }
 
 SECTIONS = (
-    ("Run", ("run", "create", "start", "exec", "attach")),
-    ("Look", ("ps", "logs", "inspect", "top", "stats", "port", "wait", "events")),
+    ("Run", ("run", "create", "start", "exec", "attach", "cp")),
+    ("Look", ("ps", "logs", "inspect", "top", "stats", "port", "diff", "wait", "events")),
     ("Change", ("stop", "restart", "kill", "pause", "unpause", "rename", "rm")),
-    ("Images", ("images", "image bootstrap", "import", "load", "save", "tag", "rmi", "image history")),
+    ("Images", ("images", "image bootstrap", "import", "load", "save", "commit", "export", "tag", "rmi", "image history")),
     ("Engine", ("info", "version", "system df", "system prune", "system shutdown", "completion")),
     ("Groups", ("container", "image", "volume", "network", "machine template", "system")),
 )

@@ -169,6 +169,7 @@ class Files:
             return Place(view, plan, str(hall.paths.run), record.pid, record.id_base), 0
         folder = hall.paths.container(live.id)
         try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
             for name in ("upper", "work"):
                 os.makedirs(folder / name, mode=0o755, exist_ok=True)
         except OSError as exc:

@@ -25,6 +25,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_FILE = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DENIED_XATTRS = (b"user.overlay.",)
 _ALLOWED_XATTRS = tuple(name.encode() for name in XATTRS)
+_SET_IDS = stat.S_ISUID | stat.S_ISGID
 _UNMAPPED = (errno.EINVAL, errno.EPERM, errno.EOVERFLOW)
 
 
@@ -52,7 +53,8 @@ class Places(Protocol):
 
 
 class Owners(enum.Enum):
-    """To whom belongs what is made: to whom the archive says, or to whom makes it."""
+    """To whom belongs what is made: to whom the archive says, or to whom makes it. In the latter case nothing that gives rights is
+    taken from the archive: no set-id bits, no capabilities, no devices."""
 
     KEPT = "kept"
     OURS = "ours"
@@ -61,7 +63,8 @@ class Owners(enum.Enum):
 class Extractor:
     """Applies an archive. `strict`: no folder takes the place of another kind of file, or the other way round.
 
-    `owner`: a (uid, gid) for all, or a rule. `renamed`: a name that entries' names begin with, and what is to be there instead.
+    `owner`: a (uid, gid) for all, or a rule. `renamed`: the first part that entries' names have, and what is to be there instead;
+    if it is empty, they all go below the other.
     """
 
     def __init__(
@@ -125,8 +128,11 @@ class Extractor:
         cleaned = clean(name)
         if self._renamed is None:
             return cleaned
+        old, new = self._renamed
+        if not old:
+            return (new + b"/" + cleaned).rstrip(b"/")
         first, slash, rest = cleaned.partition(b"/")
-        return self._renamed[1] + slash + rest if first == self._renamed[0] else cleaned
+        return new + slash + rest if first == old else cleaned
 
     def _parent(self, path: bytes) -> int:
         """The open folder at `path` below the target, made if it is missing; open until the next one is asked for."""
@@ -176,8 +182,8 @@ class Extractor:
         fd = os.open(base, FOLDER, dir_fd=folder)
         try:
             self._own(fd, entry)
-            os.fchmod(fd, entry.mode)
-            _set_xattrs(fd, entry)
+            os.fchmod(fd, self._mode(entry))
+            _set_xattrs(fd, entry, ours=self._owner is Owners.OURS)
         finally:
             os.close(fd)
         self._folders.pop(name, None)
@@ -198,8 +204,8 @@ class Extractor:
             if entry.sparse is not None:
                 os.ftruncate(fd, entry.real_size)
             self._own(fd, entry)
-            os.fchmod(fd, entry.mode)
-            _set_xattrs(fd, entry)
+            os.fchmod(fd, self._mode(entry))
+            _set_xattrs(fd, entry, ours=self._owner is Owners.OURS)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
@@ -222,6 +228,8 @@ class Extractor:
         elif entry.type == headers.FIFO:
             os.mkfifo(base, 0o600, dir_fd=folder)
         else:
+            if self._owner is Owners.OURS:
+                return
             kind = stat.S_IFCHR if entry.type == headers.CHARACTER else stat.S_IFBLK
             try:
                 os.mknod(base, kind | 0o600, os.makedev(entry.major & 0xFFF, entry.minor & 0xFFFFF), dir_fd=folder)
@@ -229,10 +237,13 @@ class Extractor:
                 return
         self._own_link(folder, base, entry)
         if entry.type != headers.SYMLINK:
-            os.chmod(base, entry.mode, dir_fd=folder)
+            os.chmod(base, self._mode(entry), dir_fd=folder)
         os.utime(base, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
 
-    # Owners
+    # Owners and rights
+
+    def _mode(self, entry: Entry) -> int:
+        return entry.mode & ~_SET_IDS if self._owner is Owners.OURS else entry.mode
 
     def _own(self, fd: int, entry: Entry) -> None:
         """Give a file its owner. Before its mode and its attributes: a new owner takes those away that give rights."""
@@ -311,10 +322,12 @@ def _empty(fd: int) -> bytes | None:
     return None
 
 
-def _set_xattrs(fd: int, entry: Entry) -> None:
+def _set_xattrs(fd: int, entry: Entry, *, ours: bool) -> None:
     """Those attributes that an archive may bring; a file system that has none is no failure, as in Docker."""
     for name, value in entry.xattrs.items():
         if not name.startswith(_ALLOWED_XATTRS) or name.startswith(_DENIED_XATTRS) or b"\0" in name:
+            continue
+        if ours and not name.startswith(b"user."):
             continue
         try:
             os.setxattr(fd, name, value)

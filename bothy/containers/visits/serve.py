@@ -22,6 +22,7 @@ from bothy.linux import mounts
 from bothy.oci.runtime import User
 from bothy.tar.headers import Damaged
 from bothy.tar.pack import FOLDER, Archiver
+from bothy.tar.stream import Chunks
 from bothy.tar.unpack import Extractor, Owners
 
 
@@ -125,6 +126,6 @@ def _put(line: Line, root: int, request: Request) -> None:
     if request.user:
         who = users.identity(root, User(username=request.user))
         owner = who.uid, who.gid
-    extractor = Extractor(line, InRoot(root, real), strict=request.strict, owner=owner)
+    extractor = Extractor(Chunks(line.incoming()), InRoot(root, real), strict=request.strict, owner=owner)
     line.say(ok={})
     extractor.run()

@@ -23,7 +23,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bothy.tar.headers import Damaged
 from bothy.tar.pack import TRAILER, Parts, Piece
 
 DATA, MESSAGE, END = 1, 2, 3
@@ -94,13 +93,10 @@ class Decoder:
 
 
 class Line:
-    """The visit's side, blocking. `bothy.tar.reader.Stream` of the archive that comes in."""
+    """The visit's side, blocking."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._in, self._out = incoming, outgoing
-        self._left = 0
-        self._ended = False
-        self._chunk = memoryview(b"")
         self._waiting = bytearray()
         self._poll = select.poll()
         self._poll.register(incoming, 0)  # hang-ups are told anyway
@@ -114,44 +110,18 @@ class Line:
             raise WireError("a message was expected")
         return message_of(self._exactly(length))
 
-    def take(self, size: int) -> bytes:
-        """Exactly `size` bytes; empty at the very end. Raises Damaged if it ends within."""
-        if len(self._chunk) >= size:
-            data, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
-            return data
-        return b"".join(self.pieces(size, may_be_empty=True))
-
-    def pieces(self, size: int, *, may_be_empty: bool = False) -> Iterator[memoryview]:
-        """`size` bytes in pieces as they come. Raises Damaged if it ends within, BrokenOff."""
-        left = size
-        while left:
-            if not self._chunk and not self._more():
-                if may_be_empty and left == size:
-                    return
-                raise Damaged("archive ends too early")
-            piece, self._chunk = self._chunk[:left], self._chunk[left:]
-            left -= len(piece)
-            yield piece
-
-    def rest(self) -> Iterator[memoryview]:
-        """Everything that is left."""
-        while self._chunk or self._more():
-            piece, self._chunk = self._chunk, memoryview(b"")
-            yield piece
-
-    def _more(self) -> bool:
-        while not self._left:
-            if self._ended:
-                return False
-            kind, self._left = self._head()
+    def incoming(self) -> Iterator[bytes]:
+        """The archive that comes in, in pieces. Raises BrokenOff, WireError."""
+        while True:
+            kind, left = self._head()
             if kind == END:
-                self._ended = True
-            elif kind != DATA:
+                return
+            if kind != DATA:
                 raise WireError("data was expected")
-        data = self._read(min(self._left, CHUNK))
-        self._left -= len(data)
-        self._chunk = memoryview(data)
-        return True
+            while left:
+                data = self._read(min(left, CHUNK))
+                left -= len(data)
+                yield data
 
     def _head(self) -> tuple[int, int]:
         kind, length = HEADER.unpack(self._exactly(HEADER.size))
