@@ -147,6 +147,7 @@ class HostConfig:
     cap_add: list[str] = field(default_factory=list)
     cap_drop: list[str] = field(default_factory=list)
     cgroupns_mode: str = ""
+    links: list[str] = field(default_factory=list)
     dns: list[str] = field(default_factory=list)
     dns_options: list[str] = field(default_factory=list)
     dns_search: list[str] = field(default_factory=list)
@@ -196,6 +197,7 @@ class EndpointConfig:
     mac_address: str = ""
     driver_opts: dict[str, str] = field(default_factory=dict)
     gw_priority: int = 0
+    network_id: str = api("NetworkID", "")
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,14 @@ class Endpoint:
     link: str = ""
     interface: str = ""
     priority: int = 0
+    address6: str = ""
+    gateway6: str = ""
+    mtu: int = 1500
+
+    @property
+    def addresses(self) -> list[str]:
+        """Without prefix lengths; none on a network that has none."""
+        return [address.partition("/")[0] for address in (self.address, self.address6) if address]
 
 
 @dataclass(frozen=True)
@@ -283,6 +293,12 @@ class Workload:
     log_path: str = ""
     warnings: list[str] = field(default_factory=list)
     manually_stopped: bool = False
+
+    def dns_names(self, network: str) -> list[str]:
+        """The names by which the others on a network (by name) find it."""
+        asked = self.networking.endpoints_config.get(network)
+        names = [self.name, *(asked.aliases if asked else ()), self.id[:12], self.config.hostname]
+        return list(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True)

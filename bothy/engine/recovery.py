@@ -17,7 +17,7 @@ import os
 
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.engine import keepers, trees
-from bothy.engine.containers import ending, mounting, remove
+from bothy.engine.containers import ending, mounting, network, remove
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
 from bothy.engine.model import Status
@@ -25,7 +25,7 @@ from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Broken, Unavailable
 from bothy.keeper.model import Exit
 from bothy.log import logger
-from bothy.networks.model import Published
+from bothy.networks.model import Published, way_out
 
 _log = logger("engine")
 _START_SECONDS = 30.0
@@ -152,21 +152,21 @@ def _adopt(hall: Hall, live: Live, keeper: Keeper, running: Running) -> None:
     live.ended = asyncio.get_running_loop().create_future()
     live.oom = running.oom
     hall.ranges.adopt(record.id_base)
-    for endpoint in record.endpoints:
-        ports = [Published(p.container_port, p.protocol, p.host_ip, p.host_port) for p in record.ports]
+    leases = [network.lease_of(record, endpoint) for endpoint in record.endpoints if endpoint.address]
+    for lease in leases:
+        ports = [p for p in record.ports if lease is way_out(leases, 6 if ":" in p.host_ip else 4)]
         try:
-            hall.networks.adopt(
-                live.id, endpoint.network, endpoint.address, ports, endpoint.mac,
-                link=endpoint.link, interface=endpoint.interface, priority=endpoint.priority,
-            )  # fmt: skip
+            hall.networks.adopt(lease, [Published(p.container_port, p.protocol, p.host_ip, p.host_port) for p in ports])
         except BothyError as exc:
             _log.error("the network of %s is not what it was: %s", live.id[:12], exc)
+    network.tell_names(hall, record)
     status = Status.PAUSED if running.paused else Status.RUNNING
     started = running.started or record.started
     if (record.status, record.pid, record.started) != (status, running.pid, started):
         hall.workloads.note(live, status=status, pid=running.pid, started=started, exit_code=0, error="", finished="")
     ended = {str(entry["exec"]): int(entry["code"]) for entry in running.ended}
     hall.execs.reconcile(live, {str(entry["exec"]) for entry in running.execs}, ended)
+    hall.healths.begin(live)
 
 
 def _sweep_files(hall: Hall) -> None:

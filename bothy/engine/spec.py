@@ -27,12 +27,13 @@ _SUBDIR = "X-mount.subdir="
 
 @dataclass(frozen=True)
 class Place:
-    """What a start has found or been given for a workload."""
+    """What a start has found or been given for a workload. `peer`: the first id of who it shares a network with; -1: nobody."""
 
     lowers: Sequence[Path] = ()
     images: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     attachments: Sequence[Attachment] = ()
     seccomp: str = ""
+    peer: int = -1
 
 
 def hostname(record: Workload) -> str:
@@ -158,7 +159,7 @@ def resources(record: Workload) -> Resources:
     return limits.resources(host, rules + security.devices(host.devices)[1])
 
 
-def spec(record: Workload, folder: Path, shm_size: int) -> tuple[Spec, list[str]]:
+def spec(record: Workload, folder: Path, shm_size: int, peer: int = -1) -> tuple[Spec, list[str]]:
     """The OCI spec, and warnings. `folder` holds hosts, hostname and resolv.conf; `shm_size` is the default."""
     host = record.host_config
     main, warnings = process(record)
@@ -176,16 +177,25 @@ def spec(record: Workload, folder: Path, shm_size: int) -> tuple[Spec, list[str]
         resources=resources(record),
         masked_paths=[] if open_paths else masked,
         readonly_paths=[] if open_paths else readonly,
-        sysctl={**defaults.sysctls(network="private" if "network" in private else "host", id_base=record.id_base), **host.sysctls},
+        sysctl={**_sysctls(record.id_base, peer, has_network="network" in private), **host.sysctls},
     )
     root = Root(str(folder), readonly=host.readonly_rootfs)
     return Spec(main, root, hostname(record), mounts(record, folder, shm_size), linux), warnings
 
 
+def _sysctls(id_base: int, peer: int, *, has_network: bool) -> dict[str, str]:
+    """The defaults of its network. In one that it shares both may ping, so the range that may is as long as it takes for both."""
+    if peer < 0 or not has_network:
+        return defaults.sysctls(network="private" if has_network else "host", id_base=id_base)
+    if not (id_base and peer):
+        return defaults.sysctls()
+    return {"net.ipv4.ping_group_range": f"{min(id_base, peer)} {max(id_base, peer) + 65535}"}
+
+
 def container_plan(record: Workload, paths: Paths, place: Place, shm_size: int) -> ContainerPlan:
     """The plan of a container."""
     folder = paths.container(record.id)
-    document, warnings = spec(record, folder, shm_size)
+    document, warnings = spec(record, folder, shm_size, place.peer)
     document = replace(document, mounts=[_with_layers(mount, place.images) for mount in document.mounts])
     cgroup = f"/{paths.scope}/{record.id}"
     rootfs = Rootfs(

@@ -132,6 +132,14 @@ class Workloads:
             self.save_again()
         return record
 
+    def amend(self, live: Live, **changes: Any) -> Workload:
+        """`change` for what was asked for. Raises Unavailable; then nothing has changed."""
+        record = dataclasses.replace(live.record, **changes)
+        self._records.save(record)
+        self._show(live, record)
+        self._unsaved.discard(live)
+        return record
+
     def note(self, live: Live, **changes: Any) -> Workload:
         """`change` for what has happened already and can not be refused: shown even where it can not be written yet.
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, ip_interface, ip_network
 
 from bothy.errors import Unavailable
 from bothy.linux import links
-from bothy.networks.ipam import mac_of
+from bothy.networks.ipam import IPNetwork, mac_of
 from bothy.networks.model import Network
 from bothy.networks.names import host_resolv_conf, nameservers
 
@@ -29,22 +29,19 @@ def exists(name: str) -> bool:
     return True
 
 
-def taken_subnets(*, ignore: str = "") -> list[IPv4Network]:
+def taken_subnets(*, ignore: str = "") -> list[IPNetwork]:
     """What a new subnet may not overlap: this host's routes, addresses (but those of the link `ignore`) and nameservers."""
-    mine = [IPv4Interface(a).network for a in _ipv4(links.addresses().get(ignore, []))]
-    taken = [IPv4Network(r.destination) for r in links.routes() if r.destination != "default"]
+    known = links.addresses()
+    mine = [ip_interface(a).network for a in known.get(ignore, [])]
+    taken: list[IPNetwork] = [ip_network(r.destination) for r in links.routes() if r.destination != "default"]
     taken = [network for network in taken if network not in mine]
-    taken += _addressed(ignore)
+    taken += [ip_interface(a).network for name, found in known.items() if name != ignore for a in found]
     for server in nameservers(host_resolv_conf()):
         try:
-            taken.append(IPv4Network(server))
+            taken.append(ip_network(server.partition("%")[0]))
         except ValueError:
             continue
     return taken
-
-
-def _addressed(ignore: str) -> list[IPv4Network]:
-    return [IPv4Interface(a).network for name, found in links.addresses().items() if name != ignore for a in _ipv4(found)]
 
 
 def _ipv4(found: list[str]) -> list[str]:
@@ -64,7 +61,6 @@ def uplink_mtu() -> int:
 
 def make(network: Network, mtu: int) -> None:
     """Make the network's bridge, or complete one that is there; idempotent. Raises Unavailable, OSError."""
-    subnet = IPv4Network(network.subnet)
     try:
         # a hardware address of its own: otherwise a bridge takes the lowest of its ports', and changes it as they come and go
         links.create_bridge(network.bridge, mac=mac_of(network.gateway), mtu=mtu)
@@ -73,19 +69,37 @@ def make(network: Network, mtu: int) -> None:
         if kind != "bridge":
             raise Unavailable(f"{network.bridge} exists and is no bridge", hint=f"ip link delete {network.bridge}") from None
         links.set_up(network.bridge)
-    address = f"{network.gateway}/{subnet.prefixlen}"
-    for stale in set(_ipv4(links.addresses().get(network.bridge, []))) - {address}:
+    _switch(network)
+    wanted = {f"{network.gateway}/{ip_network(network.subnet).prefixlen}"}
+    if network.subnet6:
+        wanted.add(f"{network.gateway6}/{ip_network(network.subnet6).prefixlen}")
+    there = {a for a in links.addresses().get(network.bridge, []) if not ip_interface(a).is_link_local}
+    for stale in there - wanted:
         links.delete_address(network.bridge, stale)
-    links.add_address(network.bridge, address)
-    for name, value in (
-        (f"ipv4/conf/{network.bridge}/route_localnet", "1"),  # 127.0.0.1:PORT of the host is rewritten to a workload's address
-        (
-            f"ipv6/conf/{network.bridge}/disable_ipv6",
-            "1",
-        ),  # not offered yet; and no router advertisements from workloads (CVE-2020-13401)
-        ("ipv4/ip_forward", "1"),
-    ):
-        sysctl(name, value)
+    for address in wanted:
+        links.add_address(network.bridge, address)
+
+
+def _switch(network: Network) -> None:
+    """The kernel's switches for a bridge."""
+    sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")  # 127.0.0.1:PORT of the host is rewritten to a workload's address
+    sysctl("ipv4/ip_forward", "1")
+    if not network.subnet6:
+        sysctl(f"ipv6/conf/{network.bridge}/disable_ipv6", "1")
+        return
+    sysctl(f"ipv6/conf/{network.bridge}/accept_ra", "0")  # no router advertisements from workloads (CVE-2020-13401)
+    sysctl(f"ipv6/conf/{network.bridge}/disable_ipv6", "0")
+    _forward_ipv6()
+
+
+def _forward_ipv6() -> None:
+    """Let the host forward IPv6. A host that does heeds its routers no more, unless it is told to (accept_ra 2)."""
+    if read_sysctl("ipv6/conf/all/forwarding") != "0":
+        return
+    for name in os.listdir("/proc/sys/net/ipv6/conf"):
+        if name != "all" and read_sysctl(f"ipv6/conf/{name}/accept_ra") == "1":
+            sysctl(f"ipv6/conf/{name}/accept_ra", "2")
+    sysctl("ipv6/conf/all/forwarding", "1")
 
 
 def contested(network: Network) -> bool:
@@ -103,19 +117,25 @@ def contested(network: Network) -> bool:
 
 
 def stray_links(bridges: list[str], wanted: set[str]) -> list[str]:
-    """The links on these bridges that are not wanted."""
+    """The links on these bridges that are not wanted. A machine's tap may have a further name, while its last one is taken down."""
     known = links.links()
     masters = {known[name].index for name in bridges if name in known}
-    return [name for name, link in known.items() if link.master in masters and name not in wanted]
+    further = tuple(f"{name[:11]}r" for name in wanted)
+    return [name for name, link in known.items() if link.master in masters and name not in wanted and not name.startswith(further)]
 
 
 def filters_bridged() -> bool:
     """Whether bridged packets pass the host's IP firewall (br_netfilter)."""
+    return read_sysctl("bridge/bridge-nf-call-iptables") not in ("", "0")
+
+
+def read_sysctl(name: str) -> str:
+    """The value of net.`name` (with slashes); empty for a switch that this kernel lacks."""
     try:
-        with open("/proc/sys/net/bridge/bridge-nf-call-iptables", encoding="ascii") as file:
-            return file.read().strip() != "0"
+        with open(f"/proc/sys/net/{name}", encoding="ascii") as file:
+            return file.read().strip()
     except OSError:
-        return False
+        return ""
 
 
 def sysctl(name: str, value: str) -> None:
@@ -136,7 +156,3 @@ def sysctl(name: str, value: str) -> None:
         raise Unavailable(
             f"{name} can not be set: {os.strerror(exc.errno)}", hint=f"set it yourself: sysctl -w {name}={value}"
         ) from exc
-
-
-def address_in(subnet: str, address: str) -> bool:
-    return IPv4Address(address) in IPv4Network(subnet)

@@ -19,9 +19,9 @@ NETLINK_NETFILTER = 12
 IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID = 1, 2, 12
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
-CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
+CTA_IP_V4_SRC, CTA_IP_V6_SRC = 1, 3
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
-_NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_NFGENMSG = struct.Struct("=BBH")  # family, version, resource
 _HEADER = struct.Struct("=IHHII")
 _UDP = bytes([socket.IPPROTO_UDP])
 
@@ -39,16 +39,23 @@ def forget_udp(ports: Collection[int], addresses: Collection[str] = ()) -> int:
             return 0
         raise
     wanted = {struct.pack(">H", port) for port in ports}
-    sources = {socket.inet_aton(address) for address in addresses}
+    sources = {socket.inet_pton(_family(address), address) for address in addresses}
+    forgotten = 0
     with kernel:
-        doomed = [tuples for tuples in _flows(kernel) if _concerns(tuples, wanted, sources)]
-        for original, identity in ((found[CTA_TUPLE_ORIG], found.get(CTA_ID)) for found in doomed):
-            body = _NFGENMSG + netlink.nested(CTA_TUPLE_ORIG, original)
-            if identity:
-                body += netlink.attribute(CTA_ID, identity)
-            _request(kernel, IPCTNL_MSG_CT_DELETE, netlink.NLM_F_ACK, body)
-            kernel.recv(1 << 16)  # ENOENT is as good: it has ended by itself
-    return len(doomed)
+        for family in sorted({_family(address) for address in addresses} or {socket.AF_INET}):
+            head = _NFGENMSG.pack(family, 0, 0)
+            for found in [tuples for tuples in _flows(kernel, head) if _concerns(tuples, wanted, sources)]:
+                body = head + netlink.nested(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG])
+                if identity := found.get(CTA_ID):
+                    body += netlink.attribute(CTA_ID, identity)
+                _request(kernel, IPCTNL_MSG_CT_DELETE, netlink.NLM_F_ACK, body)
+                kernel.recv(1 << 16)  # ENOENT is as good: it has ended by itself
+                forgotten += 1
+    return forgotten
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _concerns(found: netlink.Attributes, ports: set[bytes], sources: set[bytes]) -> bool:
@@ -57,12 +64,12 @@ def _concerns(found: netlink.Attributes, ports: set[bytes], sources: set[bytes])
     if protocol.get(CTA_PROTO_NUM) != _UDP:
         return False
     reply = netlink.attributes(netlink.attributes(found.get(CTA_TUPLE_REPLY, b"")).get(CTA_TUPLE_IP, b""))
-    return protocol.get(CTA_PROTO_DST_PORT) in ports or reply.get(CTA_IP_V4_SRC) in sources
+    return protocol.get(CTA_PROTO_DST_PORT) in ports or (reply.get(CTA_IP_V4_SRC) or reply.get(CTA_IP_V6_SRC)) in sources
 
 
-def _flows(kernel: socket.socket) -> Iterator[netlink.Attributes]:
-    """The attributes of every IPv4 flow."""
-    _request(kernel, IPCTNL_MSG_CT_GET, netlink.NLM_F_DUMP, _NFGENMSG)
+def _flows(kernel: socket.socket, head: bytes) -> Iterator[netlink.Attributes]:
+    """The attributes of every flow of the family that `head` names."""
+    _request(kernel, IPCTNL_MSG_CT_GET, netlink.NLM_F_DUMP, head)
     found: list[netlink.Attributes] = []
     while True:
         data = kernel.recv(1 << 17)
@@ -71,7 +78,7 @@ def _flows(kernel: socket.socket) -> Iterator[netlink.Attributes]:
             length, kind, _, _, _ = _HEADER.unpack_from(data, at)
             if kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR) or length < _HEADER.size:
                 return iter(found)
-            found.append(netlink.attributes(data[at + _HEADER.size + len(_NFGENMSG) : at + length]))
+            found.append(netlink.attributes(data[at + _HEADER.size + len(head) : at + length]))
             at += (length + 3) & ~3
 
 

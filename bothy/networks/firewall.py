@@ -1,4 +1,4 @@
-"""The one nftables table of an engine, as data: what it should hold, as a script for nft, and whether the kernel's is the same.
+"""The nftables tables of an engine, one a family, as data: what they should hold, as a script, whether the kernel's are the same.
 
     from a neighbour of the host         from the host itself          from a workload
             │                                  │                             │
@@ -11,28 +11,33 @@
             │                                  │                             │
         postrouting: masquerade what leaves for the world · what came from 127.0.0.0/8 · what goes back into its own network
 
-Verdicts `accept` end this table's chain only; other tables of the host still have their say, and are never touched.
-Out of scope: IPv6.
+`ip` is always there, `ip6` where a network has IPv6, `bridge` where a network's workloads are not to talk to each other (what stays
+on one bridge is not seen by the others). Verdicts `accept` end their table's chain only; other tables of the host still have their
+say, and are never touched.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bothy.networks.model import Network, Published
 
-ANY = "0.0.0.0"
+ANY, ANY6 = "0.0.0.0", "::"
 MAP_ANY, MAP_ONE = "published", "published_on"
+IP, IP6, BRIDGE = "ip", "ip6", "bridge"
+FAMILIES = (IP, IP6, BRIDGE)
 _PROTOCOLS = "{ tcp, udp, sctp }"
+_LOOPBACK = {IP: "127.0.0.0/8", IP6: "::1"}
 
 
 @dataclass(frozen=True)
 class Element:
-    """One element of one of the two maps."""
+    """One element of one of the two maps of a family's table."""
 
+    family: str
     map: str
     key: tuple[str, ...]
     value: tuple[str, str]
@@ -54,15 +59,18 @@ class Chain:
 
 @dataclass(frozen=True)
 class Table:
+    """`family` is ip, ip6 or bridge; one of bridge has no maps."""
+
+    family: str
     name: str
     chains: list[Chain] = field(default_factory=list)
     elements: list[Element] = field(default_factory=list)
 
     def script(self) -> str:
         """A transaction that puts this table in the place of what was there under its name."""
-        maps = "".join(self._map(name, kind) for name, kind in _MAPS.items())
+        maps = "".join(self._map(name, kind) for name, kind in _maps(self.family).items())
         body = maps + "".join(map(str, self.chains))
-        return f"add table ip {self.name}\ndelete table ip {self.name}\ntable ip {self.name} {{\n{body}}}\n"
+        return delete_table(self.family, self.name) + f"table {self.family} {self.name} {{\n{body}}}\n"
 
     def _map(self, name: str, kind: str) -> str:
         elements = ", ".join(str(element) for element in self.elements if element.map == name)
@@ -90,10 +98,12 @@ class Table:
         )
 
 
-_MAPS = {
-    MAP_ANY: "inet_proto . inet_service : ipv4_addr . inet_service",
-    MAP_ONE: "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
-}
+def _maps(family: str) -> dict[str, str]:
+    if family == BRIDGE:
+        return {}
+    kind = "ipv4_addr" if family == IP else "ipv6_addr"
+    any_, to = "inet_proto . inet_service", f"{kind} . inet_service"
+    return {MAP_ANY: f"{any_} : {to}", MAP_ONE: f"{kind} . {any_} : {to}"}
 
 
 def _joined(data: Any) -> str:
@@ -101,39 +111,65 @@ def _joined(data: Any) -> str:
     return " . ".join(str(part) for part in parts)
 
 
-def table(scope: str, networks: Iterable[Network], elements: Iterable[Element] = ()) -> Table:
-    """The table for these networks (those of other drivers are passed over) and published ports."""
+def tables(scope: str, networks: Iterable[Network], elements: Iterable[Element] = ()) -> list[Table]:
+    """The tables for these networks (those of other drivers are passed over) and published ports: the ones that are needed."""
     bridged = sorted((n for n in networks if n.bridge), key=lambda n: n.bridge)
-    if not bridged:
-        return Table(scope)
-    ours = "{ " + ", ".join(f'"{n.bridge}"' for n in bridged) + " }"
+    ports = list(elements)
+    found = [_routed(IP, scope, bridged, ports)]
+    if any(n.subnet6 for n in bridged):
+        found.append(_routed(IP6, scope, bridged, ports))
+    apart = [n for n in bridged if not n.settings.icc]
+    if apart:
+        rules = [f"meta ibrname {_names(apart)} drop"]
+        found.append(Table(BRIDGE, scope, [Chain("forward", "type filter hook forward priority filter; policy accept;", rules)]))
+    return found
+
+
+def _routed(family: str, scope: str, networks: list[Network], elements: Sequence[Element]) -> Table:
+    """The table of `ip` or `ip6`."""
+    if not networks:
+        return Table(family, scope)
+    ours = _names(networks)
     to_maps = [
-        f"meta l4proto {_PROTOCOLS} dnat ip to ip daddr . meta l4proto . th dport map @{MAP_ONE}",
-        f"meta l4proto {_PROTOCOLS} dnat ip to meta l4proto . th dport map @{MAP_ANY}",
+        f"meta l4proto {_PROTOCOLS} dnat {family} to {family} daddr . meta l4proto . th dport map @{MAP_ONE}",
+        f"meta l4proto {_PROTOCOLS} dnat {family} to meta l4proto . th dport map @{MAP_ANY}",
     ]
     chains = [
-        Chain("raw", "type filter hook prerouting priority raw; policy accept;", _raw(ours)),
+        Chain("raw", "type filter hook prerouting priority raw; policy accept;", _raw(family, ours)),
         Chain("publish", "", to_maps),
         Chain(
             "prerouting",
             "type nat hook prerouting priority dstnat; policy accept;",
             # a neighbour must not reach what is published on the loopback by naming 127.0.0.1 in its packets
-            ["ip daddr 127.0.0.0/8 return", "fib daddr type local jump publish"],
+            [f"{family} daddr {_LOOPBACK[family]} return", "fib daddr type local jump publish"],
         ),
-        Chain("output", "type nat hook output priority -100; policy accept;", ["fib daddr type local jump publish"]),
-        Chain("forward", "type filter hook forward priority filter; policy accept;", _forward(bridged, ours)),
-        Chain("postrouting", "type nat hook postrouting priority srcnat; policy accept;", _postrouting(bridged, ours)),
+        Chain("output", "type nat hook output priority -100; policy accept;", _output(family)),
+        Chain("forward", "type filter hook forward priority filter; policy accept;", _forward(networks, ours)),
+        Chain("postrouting", "type nat hook postrouting priority srcnat; policy accept;", _postrouting(family, networks, ours)),
     ]
-    return Table(scope, chains, list(elements))
+    return Table(family, scope, chains, [e for e in elements if e.family == family])
 
 
-def _raw(ours: str) -> list[str]:
+def _names(networks: Iterable[Network]) -> str:
+    return "{ " + ", ".join(f'"{n.bridge}"' for n in networks) + " }"
+
+
+def _raw(family: str, ours: str) -> list[str]:
     # route_localnet is on for our bridges: without these a workload could talk to 127.0.0.1 of the host
-    return [f"iifname {ours} ip daddr 127.0.0.0/8 drop", f"iifname {ours} ip saddr 127.0.0.0/8 drop"]
+    return [f"iifname {ours} {family} {side} {_LOOPBACK[family]} drop" for side in ("daddr", "saddr")]
+
+
+def _output(family: str) -> list[str]:
+    # IPv6 has no route_localnet: what is sent to ::1 can not leave the loopback, and is refused at once if it is left alone
+    alone = [f"ip6 daddr {_LOOPBACK[IP6]} return"] if family == IP6 else []
+    return [*alone, "fib daddr type local jump publish"]
 
 
 def _forward(networks: list[Network], ours: str) -> list[str]:
-    inside = [f'iifname "{n.bridge}" oifname "{n.bridge}" accept' for n in networks]
+    inside = []
+    for network in networks:
+        both = f'iifname "{network.bridge}" oifname "{network.bridge}"'
+        inside += [f"{both} accept"] if network.settings.icc else [f"{both} ct status dnat accept", f"{both} drop"]
     closed = [f'{side} "{n.bridge}" drop' for n in networks if n.internal for side in ("iifname", "oifname")]
     return [
         f"iifname != {ours} oifname != {ours} accept",
@@ -145,33 +181,39 @@ def _forward(networks: list[Network], ours: str) -> list[str]:
     ]
 
 
-def _postrouting(networks: list[Network], ours: str) -> list[str]:
-    rules = [f"oifname {ours} ip saddr 127.0.0.0/8 masquerade"]
+def _postrouting(family: str, networks: list[Network], ours: str) -> list[str]:
+    rules = [f"oifname {ours} ip saddr {_LOOPBACK[IP]} masquerade"] if family == IP else []
     for network in networks:
-        if not network.internal:
-            rules.append(f"ip saddr {network.subnet} oifname != {ours} masquerade")
+        subnet = network.subnet if family == IP else network.subnet6
+        if not subnet:
+            continue
+        if not network.internal and network.settings.masquerade:
+            rules.append(f"{family} saddr {subnet} oifname != {ours} masquerade")
         # a workload that reaches one of its own network by the host's address: the answer must come back by us
-        rules.append(f'ip saddr {network.subnet} oifname "{network.bridge}" ct status dnat masquerade')
+        rules.append(f'{family} saddr {subnet} oifname "{network.bridge}" ct status dnat masquerade')
     return rules
 
 
 def element(port: Published, address: str) -> Element:
-    """The map element that publishes a port of the workload at `address`."""
+    """The map element that publishes a port of the workload at `address`, which is of the port's version of IP."""
+    family = IP6 if port.version == 6 else IP
     key: tuple[str, ...] = (port.protocol, str(port.host_port))
     value = (address, str(port.container_port))
-    return Element(MAP_ANY, key, value) if port.host_ip == ANY else Element(MAP_ONE, (port.host_ip, *key), value)
+    if port.host_ip in (ANY, ANY6):
+        return Element(family, MAP_ANY, key, value)
+    return Element(family, MAP_ONE, (port.host_ip, *key), value)
 
 
 def add_elements(scope: str, elements: Iterable[Element]) -> str:
-    """A script that adds elements to the maps of the table."""
-    return "".join(f"add element ip {scope} {e.map} {{ {e} }}\n" for e in elements)
+    """A script that adds elements to the maps of the tables."""
+    return "".join(f"add element {e.family} {scope} {e.map} {{ {e} }}\n" for e in elements)
 
 
 def delete_elements(scope: str, elements: Iterable[Element]) -> str:
     """A script that removes elements; it fails if one of them is not there."""
-    return "".join(f"delete element ip {scope} {e.map} {{ {' . '.join(e.key)} }}\n" for e in elements)
+    return "".join(f"delete element {e.family} {scope} {e.map} {{ {' . '.join(e.key)} }}\n" for e in elements)
 
 
-def delete_table(scope: str) -> str:
-    """A script that removes the table, also if it is not there."""
-    return f"add table ip {scope}\ndelete table ip {scope}\n"
+def delete_table(family: str, scope: str) -> str:
+    """A script that removes a table, also if it is not there."""
+    return f"add table {family} {scope}\ndelete table {family} {scope}\n"

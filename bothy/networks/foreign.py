@@ -15,12 +15,15 @@ from bothy.log import logger
 from bothy.networks.nftables import Nftables
 
 _log = logger("networks")
-LEGACY_TABLES = "/proc/self/net/ip_tables_names"
+LEGACY_TABLES = {"iptables": "/proc/self/net/ip_tables_names", "ip6tables": "/proc/self/net/ip6_tables_names"}
+_PROGRAMS = {"iptables": "ip", "ip6tables": "ip6"}
 
 
-def open_forward(nft: Nftables, bridges: list[str]) -> None:
-    """Let our bridges' traffic pass FORWARD chains that drop by default. What can not be done is logged."""
-    for program in _dropping(nft):
+def open_forward(nft: Nftables, bridges: list[str], *, ipv6: bool = False) -> None:
+    """Let our bridges' traffic pass FORWARD chains that drop by default, with `ipv6` also those of IPv6.
+
+    What can not be done is logged."""
+    for program in dropping(nft, ipv6=ipv6):
         chain = "DOCKER-USER" if _iptables(program, "-S", "DOCKER-USER") else "FORWARD"
         for bridge in bridges:
             for side in ("-i", "-o"):
@@ -39,33 +42,38 @@ def close_forward(nft: Nftables, bridges: list[str]) -> None:
                         pass
 
 
+def is_open(program: str, bridge: str) -> bool:
+    """Whether a FORWARD chain that drops has our rules for a bridge."""
+    chains = [_iptables(program, "-S", chain) for chain in ("DOCKER-USER", "FORWARD")]
+    return all(f"{side} {bridge} -j ACCEPT" in "".join(chains) for side in ("-i", "-o"))
+
+
 def _programs(nft: Nftables) -> list[str]:
     """The variants of iptables whose filter table exists in this network namespace."""
-    return [name for name, there in (("iptables-nft", bool(_policy(nft))), ("iptables-legacy", _has_legacy())) if there]
+    found = [f"{name}-nft" for name, family in _PROGRAMS.items() if _policy(nft, family)]
+    return found + [f"{name}-legacy" for name in _PROGRAMS if _has_legacy(name)]
 
 
-def _dropping(nft: Nftables) -> list[str]:
+def dropping(nft: Nftables, *, ipv6: bool = False) -> list[str]:
     """Those of them whose FORWARD policy is drop."""
-    found = []
-    if _policy(nft) == "drop":
-        found.append("iptables-nft")
-    if _has_legacy() and "-P FORWARD DROP" in _iptables("iptables-legacy", "-S", "FORWARD"):
-        found.append("iptables-legacy")
-    return found
+    programs = {name: family for name, family in _PROGRAMS.items() if ipv6 or family == "ip"}
+    found = [f"{name}-nft" for name, family in programs.items() if _policy(nft, family) == "drop"]
+    legacy = [f"{name}-legacy" for name in programs if _has_legacy(name)]
+    return found + [name for name in legacy if "-P FORWARD DROP" in _iptables(name, "-S", "FORWARD")]
 
 
-def _policy(nft: Nftables) -> str:
-    """The policy of `ip filter FORWARD` in nf_tables; empty without such a chain."""
+def _policy(nft: Nftables, family: str) -> str:
+    """The policy of `filter FORWARD` in nf_tables; empty without such a chain."""
     try:
-        listing = nft.query("list chain ip filter FORWARD")
+        listing = nft.query(f"list chain {family} filter FORWARD")
     except Broken:
         return ""
     return next((entry["chain"].get("policy", "") for entry in listing if "chain" in entry), "")
 
 
-def _has_legacy() -> bool:
+def _has_legacy(program: str) -> bool:
     try:
-        with open(LEGACY_TABLES, encoding="ascii") as names:
+        with open(LEGACY_TABLES[program], encoding="ascii") as names:
             return "filter" in names.read().split()
     except OSError:
         return False

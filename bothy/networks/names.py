@@ -103,6 +103,14 @@ def _usable(server: str) -> bool:
     return not (address.is_loopback or address.is_link_local)
 
 
+def is_address(text: str, version: int) -> bool:
+    """Whether this is an address of that version of IP."""
+    try:
+        return ip_address(text).version == version
+    except ValueError:
+        return False
+
+
 def _address(text: str) -> str:
     try:
         return str(ip_address(text))

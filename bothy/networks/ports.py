@@ -13,13 +13,13 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from bothy.errors import Conflict, Forbidden, Invalid, Unavailable, Unsupported
 from bothy.networks.model import PortRequest, Published
 
 FREE_PORTS = range(49153, 65536)
-ANY = "0.0.0.0"
+ANY, ANY6 = "0.0.0.0", "::"
 _KINDS = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -37,22 +37,33 @@ def host_ports(text: str) -> range:
 
 
 def host_address(text: str) -> str:
-    """The host address to publish on; empty is every one. Raises Invalid, and Unsupported for IPv6."""
+    """The host address to publish on; empty is every one. Raises Invalid, and Unsupported for IPv6's loopback."""
     try:
         address = ip_address(text.strip("[]") or ANY)
     except ValueError:
         raise Invalid(f"{text!r} is not an IP address", hint="publish as ADDRESS:HOST_PORT:PORT, e.g. 127.0.0.1:8080:80") from None
-    if isinstance(address, IPv6Address):
+    if address.version == 6 and address.is_loopback:
         raise Unsupported(
-            f"publishing on the IPv6 address {address} is not supported yet",
-            hint=f"publish on an IPv4 address, e.g. {'127.0.0.1' if address.is_loopback else ANY}",
+            f"publishing on {address} is not supported", hint="publish on 127.0.0.1: what goes to ::1 can not be rewritten"
         )
-    assert isinstance(address, IPv4Address)
     return str(address)
 
 
+def addresses_for(request: PortRequest, *, ipv6: bool) -> tuple[str, ...]:
+    """The host addresses that a port is to be published on. Raises Invalid for one of IPv6 where the workload has none."""
+    if ipv6 and not request.host_ip:
+        return (ANY, ANY6)
+    address = host_address(request.host_ip)
+    if ":" in address and not ipv6:
+        raise Invalid(
+            f"port {request.container_port}/{request.protocol} can not be published on {address}: the workload has no IPv6 address",
+            hint="put it on a network that was made with --ipv6, or publish on an IPv4 address",
+        )
+    return (address,)
+
+
 class Ports:
-    """The host ports of one engine. Raises as told; a failed `reserve` leaves nothing reserved."""
+    """The host ports of one engine. Raises as told; a failed `reserve` leaves nothing reserved that was not."""
 
     def __init__(self) -> None:
         self._held: dict[Published, tuple[str, socket.socket | None]] = {}
@@ -63,20 +74,22 @@ class Ports:
         """What a workload has published, in the order it asked for."""
         return list(self._of.get(workload, ()))
 
-    def workloads(self) -> list[str]:
-        return list(self._of)
+    def holders(self) -> dict[Published, tuple[str, bool]]:
+        """Every published port with the workload that it is of, and whether it is held here, so that nobody else can have it."""
+        return {port: (workload, holder is not None) for port, (workload, holder) in self._held.items()}
 
-    def reserve(self, workload: str, requests: Sequence[PortRequest]) -> list[Published]:
-        """Reserve all of them for `workload` or none.
+    def reserve(self, workload: str, requests: Sequence[PortRequest], *, ipv6: bool = False) -> list[Published]:
+        """Reserve all of them for `workload`, beside what it has, or none. Returns them; with `ipv6` those of any address twice.
 
         Raises Conflict for a port that is taken (by whom, where that can be told), Invalid, Forbidden, Unsupported.
         """
+        made: list[Published] = []
         with ExitStack() as undo:
-            undo.callback(self.release, workload)
+            undo.callback(self.release, workload, made)
             for request in requests:
-                self._reserve(workload, request)
+                made += self._reserve(workload, request, ipv6=ipv6)
             undo.pop_all()
-        return self.of(workload)
+        return made
 
     def adopt(self, workload: str, published: Sequence[Published]) -> list[Published]:
         """Take over ports that a workload has had since before this daemon. Returns those that someone else has bound since."""
@@ -92,9 +105,12 @@ class Ports:
             self._note(workload, port, holder)
         return lost
 
-    def release(self, workload: str) -> list[Published]:
-        """Free what a workload had; returns it."""
-        gone = self._of.pop(workload, [])
+    def release(self, workload: str, ports: Sequence[Published] | None = None) -> list[Published]:
+        """Free what a workload has, or some of it; returns it."""
+        held = self._of.pop(workload, [])
+        gone = [port for port in held if ports is None or port in ports]
+        if len(gone) < len(held):
+            self._of[workload] = [port for port in held if port not in gone]
         for port in gone:
             _, holder = self._held.pop(port)
             if holder:
@@ -110,31 +126,38 @@ class Ports:
         self._held[port] = (workload, holder)
         self._of.setdefault(workload, []).append(port)
 
-    def _reserve(self, workload: str, request: PortRequest) -> None:
+    def _reserve(self, workload: str, request: PortRequest, *, ipv6: bool) -> list[Published]:
         if request.protocol not in _KINDS:
             raise Invalid(f"unknown protocol {request.protocol!r}", hint="tcp, udp or sctp")
         if not 0 < request.container_port < 65536:
             raise Invalid(f"{request.container_port} is not a port")
-        address, wanted = host_address(request.host_ip), host_ports(request.host_port)
-        refusal: OSError | None = None
-        port = None
+        addresses, wanted = addresses_for(request, ipv6=ipv6), host_ports(request.host_port)
         for number in wanted or self._free_ports():
-            port = Published(request.container_port, request.protocol, address, number)
-            try:
-                if self._holder(port):
-                    raise OSError(errno.EADDRINUSE, "taken")
-                self._note(workload, port, _bind(port))
-                return
-            except OSError as exc:
-                refusal = exc
-                if exc.errno != errno.EADDRINUSE and not (exc.errno == errno.EACCES and len(wanted) != 1):
-                    break
+            ports = [Published(request.container_port, request.protocol, address, number) for address in addresses]
+            refusal = self._try(workload, ports)
+            if refusal is None:
+                return ports
+            if refusal.errno != errno.EADDRINUSE and not (refusal.errno == errno.EACCES and len(wanted) != 1):
+                break
         if not wanted and refusal and refusal.errno == errno.EADDRINUSE:
             raise Unavailable(
                 f"no free host port from {FREE_PORTS[0]} to {FREE_PORTS[-1]} for {request.container_port}/{request.protocol}"
             )
-        assert port
-        raise self._refused(port, wanted, refusal)
+        raise self._refused(ports, wanted, refusal)
+
+    def _try(self, workload: str, ports: list[Published]) -> OSError | None:
+        """Reserve one port on several addresses, all or none; why not, if not."""
+        made: list[Published] = []
+        for port in ports:
+            try:
+                if self._holder(port):
+                    raise OSError(errno.EADDRINUSE, "taken")
+                self._note(workload, port, _bind(port))
+            except OSError as exc:
+                self.release(workload, made)
+                return exc
+            made.append(port)
+        return None
 
     def _free_ports(self) -> Iterator[int]:
         """Every port of the free range once, from where the last search ended."""
@@ -145,19 +168,21 @@ class Ports:
 
     def _holder(self, port: Published) -> str:
         """The workload of ours that has the port, on that address or on one that includes it."""
+        any_ = ANY6 if port.version == 6 else ANY
         for held, (workload, _) in self._held.items():
-            same = held.host_port == port.host_port and held.protocol == port.protocol
-            if same and (held.host_ip == port.host_ip or ANY in (held.host_ip, port.host_ip)):
+            same = (held.host_port, held.protocol, held.version) == (port.host_port, port.protocol, port.version)
+            if same and (held.host_ip == port.host_ip or any_ in (held.host_ip, port.host_ip)):
                 return workload
         return ""
 
-    def _refused(self, port: Published, wanted: range, refusal: OSError | None) -> Exception:
+    def _refused(self, ports: list[Published], wanted: range, refusal: OSError | None) -> Exception:
+        port = next((port for port in ports if self._holder(port)), ports[0])
         where = f"port {port.host_port}/{port.protocol} on {port.host_ip}"
         if refusal is None or refusal.errno == errno.EADDRINUSE:
             if len(wanted) > 1:
                 return Conflict(f"every port of {wanted[0]}-{wanted[-1]}/{port.protocol} on {port.host_ip} is already allocated")
             holder = self._holder(port)
-            whose = f"workload {holder[:12]}" if holder else _program_at(port)
+            whose = f"workload {holder[:12]}" if holder else program_at(port)
             return Conflict(
                 f"{where} is already allocated" + (f" by {whose}" if whose else ""), hint="publish on another host port"
             )
@@ -171,17 +196,21 @@ class Ports:
 def _bind(port: Published) -> socket.socket | None:
     """A socket that holds the port; None where the kernel has no such protocol. OSError if it is taken."""
     kind, protocol = _KINDS[port.protocol]
+    family = socket.AF_INET6 if port.version == 6 else socket.AF_INET
     try:
-        holder = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, protocol)
+        holder = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     except OSError as exc:
-        if exc.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+        if exc.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT):
             return None
         raise
     try:
         if kind == socket.SOCK_STREAM:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         holder.bind((port.host_ip, port.host_port))
-        if kind == socket.SOCK_STREAM:
+        # not for IPv6: what goes to ::1 is not rewritten, and has to be refused, not accepted by a socket that nobody reads
+        if kind == socket.SOCK_STREAM and family == socket.AF_INET:
             holder.listen(1)  # without it another socket with SO_REUSEADDR could still be bound beside this one
     except BaseException:
         holder.close()
@@ -189,7 +218,7 @@ def _bind(port: Published) -> socket.socket | None:
     return holder
 
 
-def _program_at(port: Published) -> str:
+def program_at(port: Published) -> str:
     """`nginx (pid 123)`: who has the port bound, as far as /proc tells; empty if it does not."""
     inodes = set()
     for table in (port.protocol, port.protocol + "6"):

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from bothy.engine import binds, limits, merge, names, ports, security, times
-from bothy.engine.containers import mounting
+from bothy.engine.containers import mounting, network, sharing
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
 from bothy.errors import Invalid, NotFound, Unsupported
@@ -37,7 +37,7 @@ async def create(
     image = hall.images.resolve(config.image)
     warnings = check_platform(config.image, image, platform)
     config = merge.merged(config, image.config)
-    host = normal(hall, config, host, networking)
+    host, networking = normal(hall, config, host, networking, machine=wall is Wall.VM)
     warnings += check(hall, config, host, networking, machine=wall is Wall.VM)
     wanted = binds.wanted(config, host)
     mounts = [mounting.record_of(hall, w) for w in wanted]
@@ -51,7 +51,7 @@ async def create(
         wall=wall,
         image=image.id,
         image_name=config.image,
-        config=replace(config, hostname=_hostname(config, host, identity)),
+        config=replace(config, hostname=_hostname(hall, config, host, identity)),
         host_config=host,
         networking=networking,
         created=times.now(),
@@ -107,21 +107,13 @@ def wall_of(host: HostConfig) -> Wall:
     return _RUNTIMES[host.runtime]
 
 
-def normal(hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig) -> HostConfig:
-    """The host configuration with one word for each network mode. Raises NotFound, Unsupported, Invalid."""
-    mode = host.network_mode
-    if mode in ("", "default"):
-        mode = next(iter(networking.endpoints_config), "bridge")
-    if config.network_disabled:
-        mode = "none"
-    if mode.startswith("container:"):
-        raise Unsupported(f"network mode {mode} is not supported yet", hint="publish ports on the other container, or use bridge")
-    if mode not in ("bridge", "none", "host"):
-        hall.networks.get(mode)
-    others = [n for n in networking.endpoints_config if n not in (mode, "default")]
-    if others and mode in ("none", "host"):
-        raise Invalid(f"conflicting options: cannot attach both {mode} and {others[0]} networks")
-    return replace(host, network_mode=mode)
+def normal(
+    hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool
+) -> tuple[HostConfig, NetworkingConfig]:
+    """Network mode and endpoints with one word for each network. Raises NotFound, Unsupported, Invalid."""
+    if sharing.is_shared(host) and not config.network_disabled:
+        return sharing.normal(hall, config, host, networking, machine=machine), NetworkingConfig()
+    return network.normal(hall, config, host, networking)
 
 
 def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool) -> list[str]:
@@ -129,6 +121,7 @@ def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingCo
     warnings = limits.check(host, hall.host, machine=machine) + security.check(host, machine=machine)
     _check_words(config)
     _check_policy(host)
+    health.check(config.healthcheck, host.health_on_failure)
     log_size_and_files(host, 0, 0)
     if host.volumes_from:
         raise Unsupported("--volumes-from is not supported yet", hint="name the volumes with -v")
@@ -194,9 +187,11 @@ def log_size_and_files(host: HostConfig, size: int, files: int) -> tuple[int, in
     return size, files
 
 
-def _hostname(config: Config, host: HostConfig, identity: str) -> str:
+def _hostname(hall: Hall, config: Config, host: HostConfig, identity: str) -> str:
     if config.hostname:
         return config.hostname
+    if sharing.is_shared(host):
+        return sharing.target(hall, host).record.config.hostname
     return os.uname().nodename if host.network_mode == "host" else identity[:12]
 
 

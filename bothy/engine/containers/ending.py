@@ -18,7 +18,7 @@ from typing import Any
 
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.engine import times
-from bothy.engine.containers import mounting
+from bothy.engine.containers import mounting, network
 from bothy.engine.hall import Hall
 from bothy.engine.model import Status, Workload
 from bothy.engine.workloads import Live
@@ -90,8 +90,7 @@ def finish(hall: Hall, live: Live, exit_: Exit) -> None:
     give_back(hall, live.id, record.id_base)
     hall.tell(record, "die", exitCode=str(exit_.code), execDuration=str(ran // 10**9))
     for endpoint in endpoints:
-        attributes = {"container": live.id, "name": endpoint.network_name, "type": "bridge"}
-        hall.events.publish("network", "disconnect", endpoint.network, attributes)
+        network.announce(hall, record, "disconnect", endpoint)
     for mount in record.mounts:
         if mount.type == "volume":
             hall.events.publish("volume", "unmount", mount.name, {"container": live.id, "driver": "local"})
@@ -108,7 +107,8 @@ def finish(hall: Hall, live: Live, exit_: Exit) -> None:
 
 
 def give_back(hall: Hall, workload: str, id_base: int) -> None:
-    """Address, ports, id range and the keeper's folder."""
+    """Names, addresses, ports, id range and the keeper's folder."""
+    network.forget_names(hall, workload)
     try:
         hall.networks.release(workload)
     except (BothyError, OSError) as exc:

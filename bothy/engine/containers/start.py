@@ -14,17 +14,17 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bothy.engine import ports, spec, times
-from bothy.engine.containers import create, ending, mounting, network, plans
+from bothy.engine import spec, times
+from bothy.engine.containers import create, ending, mounting, network, plans, publishing, sharing
 from bothy.engine.execs import start_code
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
-from bothy.engine.model import PublishedPort, Status, Wall
+from bothy.engine.model import Status, Wall
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Broken, Conflict, NotFound, Unavailable, Unchanged
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import KeeperPlan, LogPlan
-from bothy.networks.model import Lease, PortRequest, way_out
+from bothy.networks.model import Lease
 
 Progress = Callable[[str], None]
 
@@ -105,7 +105,9 @@ async def run(hall: Hall, live: Live) -> None:
     hall.tell(live.record, "start")
     if listener.early is not None:
         ending.finish(hall, live, listener.early)
-    elif live.record.endpoints:
+        return
+    hall.healths.begin(live)
+    if live.record.endpoints:
         hall.networks.attached(live.id)
 
 
@@ -135,42 +137,33 @@ async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListene
             undo.callback(hall.ranges.give_back, id_base)
         else:
             id_base = 0
-        endpoints = [network.endpoint(lease) for lease in leases]
-        published = _publish(hall, live, leases)
+        endpoints = network.endpoints(hall, live.record, leases)
+        published = publishing.publish(hall, live.record) if leases else []
         hall.workloads.change(live, status=Status.STARTING, id_base=id_base, endpoints=endpoints, ports=published)
         for endpoint in endpoints:
-            attributes = {"container": live.id, "name": endpoint.network_name, "type": "bridge"}
-            hall.events.publish("network", "connect", endpoint.network, attributes)
+            network.announce(hall, live.record, "connect", endpoint)
         plan = await _plan(hall, live, leases)
         undo.callback(ending.remove_keeper_folder, hall, live.id)
-        result = await _keep(hall, live, plan)
+        undo.callback(network.forget_names, hall, live.id)
+        network.tell_names(hall, live.record)
+        async with sharing.namespace(hall, live.record) as namespace:
+            result = await _keep(hall, live, plan, namespace)
         undo.pop_all()
     if plan.machine is not None:
         hall.spares.order(live.record, plan.machine)
     return result
 
 
-def _publish(hall: Hall, live: Live, leases: list[Lease]) -> list[PublishedPort]:
-    leading = way_out(leases)
-    if leading is None:
-        return []
-    record = live.record
-    wanted = ports.publications(
-        record.config.exposed_ports, record.host_config.port_bindings, publish_all=record.host_config.publish_all_ports
-    )
-    requests = [PortRequest(p.container_port, p.protocol, p.host_ip, p.host_port) for p in wanted]
-    found = hall.networks.publish(live.id, leading.address, requests)
-    return [PublishedPort(p.container_port, p.protocol, p.host_ip, p.host_port) for p in found]
-
-
 async def _plan(hall: Hall, live: Live, leases: list[Lease]) -> KeeperPlan:
     """The keeper's plan; makes the workload's folder and its small files."""
     record, settings = live.record, hall.settings
     folder = hall.paths.container(live.id)
-    files = network.small_files(record, leases)
+    shared = sharing.is_shared(record.host_config)
+    files = sharing.small_files(hall, record) if shared else network.small_files(record, leases)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        place = spec.Place(attachments=hall.networks.attachments(live.id))
+        peer = sharing.target(hall, record.host_config).record.id_base if shared else -1
+        place = spec.Place(attachments=hall.networks.attachments(live.id), peer=peer)
         container = vm = None
         if record.wall is Wall.CONTAINER:
             for name in ("upper", "work"):
@@ -214,17 +207,16 @@ def _make_anew(hall: Hall, workload: str, folder: str) -> None:
         os.mkdir(folder, 0o700)
 
 
-async def _keep(hall: Hall, live: Live, plan: KeeperPlan) -> tuple[Running, ending.KeeperListener, Keeper]:
+async def _keep(hall: Hall, live: Live, plan: KeeperPlan, namespace: str) -> tuple[Running, ending.KeeperListener, Keeper]:
     """Have a keeper forked, or take one that waits, and let it start the program. One that vanishes without a word (the spawner was
     killed under it) is tried once more."""
     record = live.record
-    wanted_network = "host" if record.host_config.network_mode == "host" or record.wall is Wall.VM else "private"
     for attempt in (1, 2):
         await hall.spawner.ready()
         listener = ending.KeeperListener(hall, live)
         waiting = await hall.spares.take(plan.machine) if plan.machine is not None and attempt == 1 else None
         folder = write_plan(hall, plan, again=waiting is not None)
-        sock = waiting or hall.spawner.keeper(live.id, folder, record.id_base, wanted_network)
+        sock = waiting or hall.spawner.keeper(live.id, folder, record.id_base, namespace)
         keeper = Keeper(live.id, folder, sock, listener)
         try:
             return await keeper.start(live.held), listener, keeper

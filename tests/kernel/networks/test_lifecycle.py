@@ -13,7 +13,7 @@ import pytest
 from bothy.errors import Broken, Conflict, Forbidden, Invalid, NotFound
 from bothy.linux import links
 from bothy.networks.bridge import contested
-from bothy.networks.model import PortRequest, Published
+from bothy.networks.model import IpamPool, NetworkRequest, PortRequest
 from bothy.networks.service import Networks
 from bothy.paths import DEFAULT_RUN, Paths
 
@@ -82,19 +82,19 @@ def test_of_two_engines_that_choose_at_once_the_later_yields(world: World, netwo
 def test_a_new_daemon_finds_everything_as_it_was(world: World, networks: Networks, paths: Paths) -> None:
     inside = world.workload(networks, "a")
     server = inside.listen(80)
-    ports = networks.publish(A, inside.lease.address, [PortRequest(80, host_port="8080")])
+    ports = networks.publish(A, [PortRequest(80, host_port="8080")])
     before = nft("list", "table", "ip", paths.scope)
     networks.close()
     assert world.ask(world.host, "127.0.0.1", 8080, server) == "172.30.0.1"  # nobody is there, traffic goes on
     again = Networks(paths)
-    assert again.adopt(A, "bridge", inside.lease.address, ports) == inside.lease
+    assert again.adopt(inside.lease, ports) == inside.lease
     again.reconcile()
     assert nft("list", "table", "ip", paths.scope) == before
     assert world.ask(world.host, "127.0.0.1", 8080, server) == "172.30.0.1"
-    with pytest.raises(Conflict, match="workload aaaaaaaaaaaa"):
-        again.publish(B, "172.30.0.9", [PortRequest(80, host_port="8080")])
     assert again.lease(B).address == "172.30.0.3/16"
-    again.adopt(A, "bridge", inside.lease.address, ports)  # once more changes nothing
+    with pytest.raises(Conflict, match="workload aaaaaaaaaaaa"):
+        again.publish(B, [PortRequest(80, host_port="8080")])
+    again.adopt(inside.lease, ports)  # once more changes nothing
     assert again.published(A) == ports
     again.release(A)
     assert "8080" not in nft("list", "table", "ip", paths.scope)
@@ -105,14 +105,13 @@ def test_a_new_daemon_finds_everything_as_it_was(world: World, networks: Network
     "damage", ["flush ruleset", "delete table ip SCOPE", "flush chain ip SCOPE forward", "flush map ip SCOPE published"]
 )
 def test_a_damaged_table_is_built_anew(world: World, networks: Networks, paths: Paths, damage: str) -> None:
-    inside = world.workload(networks, "a")
-    networks.publish(
-        A, inside.lease.address, [PortRequest(80, host_port="8080"), PortRequest(80, host_ip="127.0.0.1", host_port="9090")]
-    )
+    world.workload(networks, "a")
+    networks.publish(A, [PortRequest(80, host_port="8080"), PortRequest(80, host_ip="127.0.0.1", host_port="9090")])
     before = nft("list", "table", "ip", paths.scope)
     fd = networks.watch()
     networks.reconcile()
-    networks.publish(B, "172.30.0.9", [PortRequest(80, host_port="8081")])
+    networks.lease(B)
+    networks.publish(B, [PortRequest(80, host_port="8081")])
     networks.unpublish(B)
     assert not networks.disturbed()
     nft(damage.replace("SCOPE", paths.scope))
@@ -138,7 +137,7 @@ def test_links_of_workloads_that_are_gone_are_removed(world: World, networks: Ne
     kept, gone = world.workload(networks, "a"), world.workload(networks, "b")
     tap = links.open_tap("bycccccccccccc", kept.lease.bridge)
     again = Networks(paths)
-    again.adopt(A, "bridge", kept.lease.address)
+    again.adopt(kept.lease)
     again.reconcile()
     os.close(tap)
     assert kept.lease.link in links.links()
@@ -150,9 +149,9 @@ def test_teardown_leaves_what_is_not_ours(world: World, networks: Networks) -> N
     nft("add table inet mine; add chain inet mine c { type filter hook input priority 0; }; add rule inet mine c counter accept")
     links.create_bridge("mine")
     mine = nft("list", "ruleset")
-    networks.create("apart")
+    networks.create(NetworkRequest("apart"))
     inside = world.workload(networks, "a")
-    networks.publish(A, inside.lease.address, [PortRequest(80, host_port="8080")])
+    networks.publish(A, [PortRequest(80, host_port="8080")])
     assert nft("list", "ruleset") != mine
     networks.teardown()
     assert nft("list", "ruleset") == mine
@@ -178,7 +177,7 @@ def test_a_forward_chain_that_drops_is_opened_for_us(world: World, networks: Net
     with world.inside(world.lan):
         server = world.server("198.51.100.2", 7000)
     assert world.ask(inside.netns, "198.51.100.2", 7000, server) == "198.51.100.1"
-    networks.publish(A, inside.lease.address, [PortRequest(80, host_port="8080")])
+    networks.publish(A, [PortRequest(80, host_port="8080")])
     assert world.ask(world.lan, "198.51.100.1", 8080, inside.listen(80)) == "198.51.100.2"
     opened = iptables("-S")
     networks.reconcile()
@@ -193,10 +192,10 @@ def test_two_engines_side_by_side(world: World, networks: Networks, tmp_path: Pa
     server = there.listen(80)
     assert here.lease.bridge != there.lease.bridge
     assert world.can_not(here.netns, there.lease.ip, 80, server)
-    other.publish(B, there.lease.address, [PortRequest(80, host_port="8080")])
+    other.publish(B, [PortRequest(80, host_port="8080")])
     assert world.ask(here.netns, there.lease.gateway, 8080, server)
     with pytest.raises(Conflict, match="already allocated"):
-        networks.publish(A, here.lease.address, [PortRequest(80, host_port="8080")])
+        networks.publish(A, [PortRequest(80, host_port="8080")])
     networks.teardown()
     assert world.ask(world.host, "127.0.0.1", 8080, server) == there.lease.gateway
     other.teardown()
@@ -205,34 +204,37 @@ def test_two_engines_side_by_side(world: World, networks: Networks, tmp_path: Pa
 
 
 def test_a_failed_publish_leaves_nothing(world: World, networks: Networks, paths: Paths) -> None:
-    lease = networks.lease(A)
+    networks.lease(A)
     world.server("0.0.0.0", 8081)
     before = nft("list", "table", "ip", paths.scope)
     with pytest.raises(Conflict, match=r"port 8081/tcp on 0\.0\.0\.0 is already allocated"):
-        networks.publish(A, lease.address, [PortRequest(80, host_port="8080"), PortRequest(81, host_port="8081")])
+        networks.publish(A, [PortRequest(80, host_port="8080"), PortRequest(81, host_port="8081")])
     assert nft("list", "table", "ip", paths.scope) == before
     assert networks.published(A) == []
     world.server("0.0.0.0", 8080)
 
 
-def test_publishing_again_takes_the_place(world: World, networks: Networks, paths: Paths) -> None:
-    lease = networks.lease(A)
-    networks.publish(A, lease.address, [PortRequest(80, host_port="8080")])
-    assert networks.publish(A, lease.address, [PortRequest(80, host_port="8081")]) == [Published(80, "tcp", "0.0.0.0", 8081)]
+def test_ports_come_and_go_beside_others(world: World, networks: Networks, paths: Paths) -> None:
+    networks.lease(A)
+    first = networks.publish(A, [PortRequest(80, host_port="8080")])
+    second = networks.publish(A, [PortRequest(80, host_port="8081")])
+    assert networks.published(A) == [*first, *second]
+    assert networks.unpublish(A, first) == first
+    assert networks.published(A) == second
     assert "8080" not in nft("-n", "list", "table", "ip", paths.scope)
     networks.release(A)
     assert "8081" not in nft("-n", "list", "table", "ip", paths.scope)
 
 
 def test_networks_of_ones_own(world: World, networks: Networks, paths: Paths) -> None:
-    made = networks.create("apart", subnet="10.89.0.0/24", gateway="10.89.0.254", labels={"a": "b"})
+    made = networks.create(NetworkRequest("apart", [IpamPool("10.89.0.0/24", "10.89.0.254")], labels={"a": "b"}))
     assert networks.lease(A, "apart").address == "10.89.0.1/24"
     assert networks.lease(A, "bridge").link != networks.lease(A, "apart").link
     assert Networks(paths).get(made.id[:12]) == made
     for error, call in (
-        (Conflict, lambda: networks.create("apart")),
-        (Forbidden, lambda: networks.create("b", subnet="10.89.0.0/16")),
-        (Invalid, lambda: networks.create("b", subnet="10.90.0.0/24", gateway="10.91.0.1")),
+        (Conflict, lambda: networks.create(NetworkRequest("apart"))),
+        (Forbidden, lambda: networks.create(NetworkRequest("b", [IpamPool("10.89.0.0/16")]))),
+        (Invalid, lambda: networks.create(NetworkRequest("b", [IpamPool("10.90.0.0/24", "10.91.0.1")]))),
         (Forbidden, lambda: networks.remove("apart")),
         (Forbidden, lambda: networks.remove("bridge")),
         (NotFound, lambda: networks.get("nowhere")),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bothy.networks.model import PortRequest, Published
+from bothy.networks.model import NetworkRequest, PortRequest, Published
 from bothy.networks.service import Networks
 
 from .conftest import World
@@ -42,9 +42,7 @@ def test_a_published_port_is_reached_from_everywhere(world: World, networks: Net
     inside, other = world.workload(networks, "a"), world.workload(networks, "b")
     server = inside.listen(80, kind)
     protocol = "udp" if kind == UDP else "tcp"
-    assert networks.publish("a" * 64, inside.lease.address, [PortRequest(80, protocol, host_port="8080")]) == [
-        Published(80, protocol, "0.0.0.0", 8080)
-    ]
+    assert networks.publish("a" * 64, [PortRequest(80, protocol, host_port="8080")]) == [Published(80, protocol, "0.0.0.0", 8080)]
     networks.attached("a" * 64)
     assert world.ask(world.lan, "198.51.100.1", 8080, server) == "198.51.100.2"
     assert world.ask(world.host, "127.0.0.1", 8080, server) == gateway(networks)
@@ -62,7 +60,7 @@ def test_a_port_published_on_the_loopback_stays_there(world: World, networks: Ne
     world.add_neighbour()
     inside = world.workload(networks, "a")
     server = inside.listen(80)
-    networks.publish("a" * 64, inside.lease.address, [PortRequest(80, host_ip="127.0.0.1", host_port="8080")])
+    networks.publish("a" * 64, [PortRequest(80, host_ip="127.0.0.1", host_port="8080")])
     assert world.ask(world.host, "127.0.0.1", 8080, server) == gateway(networks)
     assert world.can_not(world.lan, "198.51.100.1", 8080, server)
     with world.inside(world.lan):  # a neighbour that sends packets for 127.0.0.1 to us
@@ -76,7 +74,7 @@ def test_a_port_published_on_one_address_is_not_on_others(world: World, networks
     world.add_neighbour()
     inside = world.workload(networks, "a")
     server = inside.listen(80)
-    networks.publish("a" * 64, inside.lease.address, [PortRequest(80, host_ip="198.51.100.1", host_port="8080")])
+    networks.publish("a" * 64, [PortRequest(80, host_ip="198.51.100.1", host_port="8080")])
     assert world.ask(world.lan, "198.51.100.1", 8080, server) == "198.51.100.2"
     assert world.can_not(world.host, "127.0.0.1", 8080, server)
 
@@ -105,18 +103,18 @@ def test_a_workload_does_not_reach_the_hosts_loopback(world: World, networks: Ne
 
 
 def test_networks_are_apart_but_for_published_ports(world: World, networks: Networks) -> None:
-    network = networks.create("apart")
+    network = networks.create(NetworkRequest("apart"))
     here, there = world.workload(networks, "a"), world.workload(networks, "b", "apart")
     server = there.listen(80)
     assert here.lease.bridge != there.lease.bridge
     assert world.can_not(here.netns, there.lease.ip, 80, server)
-    networks.publish("b" * 64, there.lease.address, [PortRequest(80, host_port="8080")])
+    networks.publish("b" * 64, [PortRequest(80, host_port="8080")])
     assert world.ask(here.netns, network.gateway, 8080, server) == here.lease.ip
 
 
 def test_an_internal_network_has_no_way_out(world: World, networks: Networks) -> None:
     world.add_neighbour()
-    networks.create("inner", internal=True)
+    networks.create(NetworkRequest("inner", internal=True))
     one, two = world.workload(networks, "a", "inner"), world.workload(networks, "b", "inner")
     with world.inside(world.lan):
         server = world.server("198.51.100.2", 7000)
@@ -132,8 +130,8 @@ def test_an_old_udp_flow_follows_the_port(world: World, networks: Networks) -> N
         client = world.server("198.51.100.2", 40000, UDP)
     client.connect(("198.51.100.1", 5353))
     client.send(b"before")  # a flow that was there before the port was published
-    for workload, name, server in ((first, "a", servers[0]), (second, "b", servers[1])):
-        networks.publish(name * 64, workload.lease.address, [PortRequest(53, "udp", host_port="5353")])
+    for name, server in (("a", servers[0]), ("b", servers[1])):
+        networks.publish(name * 64, [PortRequest(53, "udp", host_port="5353")])
         _drain_errors(client)
         client.send(name.encode())
         assert server.recvfrom(16)[0] == name.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -95,7 +96,7 @@ def test_one_of_a_range(ports: Ports) -> None:
 
 
 def test_requests_that_can_not_be(ports: Ports) -> None:
-    with pytest.raises(Unsupported, match="IPv6") as refusal:
+    with pytest.raises(Unsupported, match="::1") as refusal:
         ports.reserve("a", [PortRequest(80, host_ip="[::1]", host_port="8080")])
     assert "127.0.0.1" in refusal.value.hint
     with pytest.raises(Invalid, match=r"203\.0\.113\.77 is not an address of this host"):
@@ -103,7 +104,7 @@ def test_requests_that_can_not_be(ports: Ports) -> None:
     for wrong in (PortRequest(80, "icmp"), PortRequest(0), PortRequest(80, host_ip="nonsense"), PortRequest(80, host_port="x")):
         with pytest.raises(Invalid):
             ports.reserve("a", [wrong])
-    assert ports.workloads() == []
+    assert ports.holders() == {}
 
 
 def test_adopting_a_port_that_was_lost_is_told_but_kept(ports: Ports) -> None:
@@ -114,3 +115,38 @@ def test_adopting_a_port_that_was_lost_is_told_but_kept(ports: Ports) -> None:
         kept = Published(81, "tcp", HERE, free())
         assert ports.adopt("a" * 64, [lost, kept]) == [lost]
     assert ports.of("a" * 64) == [lost, kept]
+
+
+def test_a_failed_request_leaves_what_was_there(ports: Ports) -> None:
+    first, second = free(), free()
+    held = ports.reserve("a" * 64, [PortRequest(80, host_ip=HERE, host_port=str(first))])
+    with pytest.raises(Invalid):
+        ports.reserve("a" * 64, [PortRequest(1, host_ip=HERE, host_port=str(second)), PortRequest(0)])
+    assert ports.of("a" * 64) == held
+    assert ports.reserve("b" * 64, [PortRequest(1, host_ip=HERE, host_port=str(second))])
+    assert ports.release("a" * 64, []) == []
+    assert ports.release("a" * 64, held) == held
+
+
+def test_any_address_is_of_both_versions_where_the_workload_has_both(ports: Ports) -> None:
+    four, six = ports.reserve("a" * 64, [PortRequest(80)], ipv6=True)
+    assert (four.host_ip, six.host_ip) == ("0.0.0.0", "::")
+    assert four.host_port == six.host_port
+    with pytest.raises(Conflict, match="workload aaaaaaaaaaaa"):
+        ports.reserve("b" * 64, [PortRequest(80, host_ip="::", host_port=str(six.host_port))], ipv6=True)
+    with socket.socket(socket.AF_INET6) as client:
+        assert client.connect_ex(("::1", six.host_port)) == errno.ECONNREFUSED  # at once, so that it tries 127.0.0.1
+    with pytest.raises(Invalid, match="no IPv6 address"):
+        ports.reserve("c" * 64, [PortRequest(80, host_ip="::")])
+
+
+def test_a_port_that_is_taken_on_one_address_is_taken_on_none(ports: Ports) -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        with pytest.raises(Conflict, match=f"port {number}/tcp"):
+            ports.reserve("a" * 64, [PortRequest(80, host_port=str(number))], ipv6=True)
+    assert ports.holders() == {}
+    assert len(ports.reserve("a" * 64, [PortRequest(80, host_port=str(number))], ipv6=True)) == 2
