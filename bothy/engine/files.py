@@ -22,6 +22,7 @@ from bothy.engine.committing import commit
 from bothy.engine.containers import mounting, plans
 from bothy.engine.found import read_changes, read_status
 from bothy.engine.hall import Hall
+from bothy.engine.inflating import plain
 from bothy.engine.machine_visits import of_running, of_stopped
 from bothy.engine.model import Change, Config, FileStatus, Status, Wall, Workload
 from bothy.engine.visits import Failed, Visit, translated
@@ -57,7 +58,8 @@ class Files:
     async def extract(
         self, ref: str, path: str, archive: AsyncIterator[bytes], *, strict: bool = False, as_user: bool = False
     ) -> None:
-        """Unpack a tar into a folder. `strict`: no folder takes the place of another kind of file, or the other way round.
+        """Unpack a tar, compressed or not, into a folder. `strict`: no folder takes the place of another kind of file, or the other
+        way round.
 
         `as_user`: all of it belongs to the workload's user. Raises NotFound (no such folder), Invalid (a bad archive, no folder),
         Forbidden (read-only), Unavailable (disk full); what is there by then stays.
@@ -66,8 +68,9 @@ class Files:
         user = live.record.config.user if as_user else ""
         async with _told(live, ref, path), self._visit(live, model.DISK) as visit:
             await visit.begin(Request(model.PUT, path, user=user, strict=strict))
-            async for piece in archive:
-                await visit.send(piece)
+            async with contextlib.aclosing(plain(archive)) as pieces:
+                async for piece in pieces:
+                    await visit.send(piece)
             await visit.finish()
         self._hall.tell(live.record, "extract-to-dir")
 

@@ -23,7 +23,7 @@ from bothy.containers import process, rootfs
 from bothy.containers import sandbox as sandboxes
 from bothy.containers.build import Builder, mount_overlay, show_idmapped
 from bothy.containers.model import ContainerPlan, Rootfs
-from bothy.containers.operations import Bind, Operation, Overlay, ReadonlyRoot
+from bothy.containers.operations import Bind, Layers, Operation, Overlay, ReadonlyRoot
 from bothy.containers.sandbox import Sandbox
 from bothy.containers.visits import model, serve
 from bothy.containers.visits.changes import Trees
@@ -167,7 +167,7 @@ def _mounted(plan: ContainerPlan, view: str) -> list[Operation]:
     """What is mounted in the root besides the root: what the user asked for, and the small files that are there since a start."""
     if view not in (model.DISK, model.COPY):
         return []
-    wanted = [op for op in rootfs.plan(plan) if isinstance(op, Bind) and os.path.lexists(op.source)]
+    wanted = [op for op in rootfs.plan(plan) if isinstance(op, Layers) or (isinstance(op, Bind) and os.path.lexists(op.source))]
     return [*wanted, *([ReadonlyRoot()] if plan.spec.root.readonly and view == model.DISK else [])]
 
 

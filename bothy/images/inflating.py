@@ -1,0 +1,21 @@
+"""Archives that came compressed, decompressed on their way by a worker: for rooms that read plain ones."""
+
+from __future__ import annotations
+
+from bothy.images.processes import run
+from bothy.images.streams import BZIP2_MAGIC, GZIP_MAGIC, XZ_MAGIC, ZSTD_MAGIC
+
+ENOUGH = 6  # bytes that tell
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether that is the beginning of gzip, zstd, xz or bzip2."""
+    return head.startswith((GZIP_MAGIC, ZSTD_MAGIC, XZ_MAGIC, BZIP2_MAGIC))
+
+
+def inflate(source: int, out: int, what: str) -> None:
+    """Decompress what can be read from one descriptor into another, a pipe. Both stay open. Blocks.
+
+    Raises Invalid for damaged data, Broken where nobody reads.
+    """
+    run("spool", {"fd": source, "out": f"/dev/fd/{out}"}, fds=[source, out], what=what)
