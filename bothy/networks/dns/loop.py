@@ -78,9 +78,9 @@ class Loop:
                         sys.excepthook(*sys.exc_info())
 
     def _patience(self) -> float:
-        """Carry out what is due; the seconds until something else is, -1 for ever."""
+        """Carry out what is due; the seconds until something else is, -1 for ever, 0 when one of them has stopped the loop."""
         timers = self._timers
-        while timers:
+        while timers and self._running:
             seconds = timers[0].due - time.monotonic()
             if timers[0].callback is not None and seconds > 0:
                 return seconds
@@ -90,4 +90,4 @@ class Loop:
                     callback()
                 except Exception:
                     sys.excepthook(*sys.exc_info())
-        return -1.0
+        return -1.0 if self._running else 0.0

@@ -36,7 +36,7 @@ class Upstream:
         self._seen: tuple[int, int, int] | None = None
         self._servers: list[str] = []
         self._silent: dict[str, float] = {}
-        self._asks: set[Hashable] = set()
+        self._asks: dict[Hashable, _Ask] = {}
         self._of: Counter[Hashable] = Counter()
 
     def ask(
@@ -51,19 +51,24 @@ class Upstream:
             return True
         if len(self._asks) >= MAX_ASKS or any(self._of[one] >= most for one, most in zip(parties, MAX_OF_ONE, strict=True)):
             return False
-        self._asks.add(key)
         self._of.update(parties)
 
         def done(answer: bytes | None) -> None:
-            self._asks.discard(key)
+            self._asks.pop(key, None)
             self._of.subtract(parties)
             if len(self._of) > 2 * MAX_ASKS:
                 self._of = +self._of
             reply(answer)
 
         kind = _Stream if stream else _Datagrams
-        kind(self, self.servers(servers), data, done).next()
+        asking = self._asks[key] = kind(self, self.servers(servers), data, done)
+        asking.next()
         return True
+
+    def close(self) -> None:
+        """Give up all that is under way: each gets no answer."""
+        for asking in list(self._asks.values()):
+            asking.finish(None)
 
     def servers(self, given: list[str]) -> list[str]:
         """Whom to ask, in order: those given, or else the host's; whoever was silent of late comes last."""
