@@ -46,7 +46,7 @@ async def of_running(live: Live) -> AsyncIterator[Visit]:
 @contextlib.asynccontextmanager
 async def of_stopped(hall: Hall, live: Live, *, to_write: bool) -> AsyncIterator[Visit]:
     """A visit of a machine that does not run; its lock is held by the caller. Its disk is written to, also when it is only looked
-    at (it is mounted), but one that was never started gets its disk only if something is to be written there."""
+    at (it is mounted), but one that has none yet gets it only if something is to be written there."""
     ident = names.new_id()
     async with contextlib.AsyncExitStack() as undo:
         await undo.enter_async_context(mounting.held(hall, live.record))
@@ -107,7 +107,7 @@ async def _plan(hall: Hall, live: Live, ident: str, undo: contextlib.AsyncExitSt
     if to_write:
         await hall.spares.take(plan)  # one that it has claimed does not fit this plan, and goes with its disk
         _make(hall.paths.container(live.id))
-    elif not record.started:
+    elif hall.spares.is_claimed(live.id) or not os.path.exists(scratch.path):
         folder = str(hall.paths.container(ident))
         undo.callback(trees.delete, folder)
         _make(folder)

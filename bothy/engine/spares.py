@@ -83,6 +83,10 @@ class Spares:
         spare.timer = asyncio.get_running_loop().call_later(_CLAIM_KEPT, self.forget, spare.plan.id)
         return spare.plan.id
 
+    def is_claimed(self, workload: str) -> bool:
+        """Whether a spare waits to become this workload; its disk is in use then."""
+        return workload in self._claimed
+
     async def take(self, plan: MachinePlan) -> channel.Socket | None:
         """The control socket of the spare that becomes the machine of this plan; None if there is none that fits (any more).
 
