@@ -31,6 +31,7 @@ _bothy_dynamic() {
     running) bothy ps --format '{{.Names}}' 2>/dev/null ;;
     images) bothy images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null ;;
     volumes) bothy volume ls -q 2>/dev/null ;;
+    snapshots) bothy volume snapshot ls -q 2>/dev/null ;;
     networks) bothy network ls --format '{{.Name}}' 2>/dev/null ;;
     templates) bothy machine template ls -q 2>/dev/null ;;
     esac
@@ -138,6 +139,10 @@ end
 
 function __bothy_volumes
     bothy volume ls -q 2>/dev/null
+end
+
+function __bothy_snapshots
+    bothy volume snapshot ls -q 2>/dev/null
 end
 
 function __bothy_networks

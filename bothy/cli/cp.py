@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 STAT = "x-docker-container-path-stat"
 CHUNK = 256 * 1024
-_DIR, _TYPES = 1 << 31, 0x8F280000  # of Go's os.FileMode
+DIR, _TYPES = 1 << 31, 0x8F280000  # of Go's os.FileMode
 _SYMLINK = 1 << 27
 
 
@@ -43,9 +43,9 @@ def cp(context: Context, flags: Values) -> int:
     if source_name and target_name:
         raise Failure("copying between containers is not supported", hint=f"bothy cp {source} - | bothy cp - {target}")
     if source_name:
-        _copy_out(context, flags, source_name, source_path, target)
+        copy_out(context, flags, source_name, source_path, target)
     elif target_name:
-        _copy_in(context, flags, source, target_name, target_path)
+        copy_in(context, flags, source, target_name, target_path)
     else:
         raise UsageError("must specify at least one container source", "cp", "CONTAINER:PATH is one", code=1)
     return 0
@@ -60,11 +60,11 @@ def divided(text: str) -> tuple[str, str]:
 # Out
 
 
-def _copy_out(context: Context, flags: Values, name: str, path: str, target: str) -> None:
+def copy_out(context: Context, flags: Values, name: str, path: str, target: str) -> None:
     renamed = ""
     if flags.on("follow-link"):
         try:
-            status = _status(context, name, path)
+            status = status_of(context, name, path)
         except errors.BothyError:
             status = {"mode": 0}  # the next request tells why
         if status["mode"] & _SYMLINK:
@@ -74,13 +74,13 @@ def _copy_out(context: Context, flags: Values, name: str, path: str, target: str
             raise Failure("stdout is a terminal, an archive does not belong there", hint="send it on: … - | tar x")
         from bothy.cli.streams import write
 
-        for piece in _get(context, name, path).chunks():
+        for piece in get(context, name, path).chunks():
             write(1, piece)
         return
     _check_local(target)
-    response = _get(context, name, path)
+    response = get(context, name, path)
     try:
-        is_folder = bool(_described(response)["mode"] & _DIR)
+        is_folder = bool(_described(response)["mode"] & DIR)
         folder, rename = destination(target, last_part(path), is_folder=is_folder, renamed=renamed)
         _unpack(flags, response, folder, rename, f"from {name}:{path}")
     finally:
@@ -161,8 +161,8 @@ def destination(target: str, base: str, *, is_folder: bool, renamed: str) -> tup
 # In
 
 
-def _copy_in(context: Context, flags: Values, source: str, name: str, path: str) -> None:
-    there, is_folder, path = _target(context, name, path or "/")
+def copy_in(context: Context, flags: Values, source: str, name: str, path: str) -> None:
+    there, is_folder, path = target_of(context, name, path or "/")
     if source == "-":
         if not is_folder:
             raise Failure(f'destination "{name}:{path}" must be a directory')
@@ -187,21 +187,21 @@ def _copy_in(context: Context, flags: Values, source: str, name: str, path: str)
     _put(context, flags, name, path, _packed(flags, source, base))
 
 
-def _target(context: Context, name: str, path: str) -> tuple[bool, bool, str]:
+def target_of(context: Context, name: str, path: str) -> tuple[bool, bool, str]:
     """Whether something is at the path in the workload, whether that is a folder, and the path with a link there followed."""
     try:
-        status = _status(context, name, path)
+        status = status_of(context, name, path)
         if status["mode"] & _SYMLINK:
             path = str(status["linkTarget"])
-            status = _status(context, name, path)
+            status = status_of(context, name, path)
     except errors.NotFound as exc:
-        if exc.message.startswith("No such container"):
+        if exc.message.startswith(("No such container", "get ")):
             raise
         return False, False, path
     kind = int(status["mode"]) & _TYPES
-    if kind not in (0, _DIR):
+    if kind not in (0, DIR):
         raise Failure(f'destination "{name}:{path}" must be a directory or a regular file')
-    return True, kind == _DIR, path
+    return True, kind == DIR, path
 
 
 def _local_source(path: str, *, follow: bool) -> tuple[str, str]:
@@ -250,26 +250,36 @@ def _put(context: Context, flags: Values, name: str, path: str, pieces: Iterable
     query = {"path": path, "noOverwriteDirNonDir": True}
     with Teller() as teller:
         body = counted(pieces, None if flags.on("quiet") else teller, f"to {name}:{path}")
-        context.client.request("PUT", _place(name), query, body).read()
+        context.client.request("PUT", place(name), query, body).read()
 
 
 # Both
 
 
-def _place(name: str) -> str:
-    return f"/containers/{path_part(name)}/archive"
+class VolumeName(str):
+    """A volume's name, where a workload's may stand too."""
+
+    __slots__ = ()
 
 
-def _get(context: Context, name: str, path: str) -> Response:
-    return context.client.request("GET", _place(name), {"path": path or "/"})
+def place(name: str) -> str:
+    """Where the engine has archives of a workload, or of a volume."""
+    return f"/{'bothy/volumes' if isinstance(name, VolumeName) else 'containers'}/{path_part(name)}/archive"
 
 
-def _status(context: Context, name: str, path: str) -> dict[str, Any]:
+def get(context: Context, name: str, path: str, shown: str = "") -> Response:
+    """The archive of what is at a path; in it that is called `shown`, if not empty. Raises BothyError."""
+    return context.client.request("GET", place(name), {"path": path or "/", "as": shown or None})
+
+
+def status_of(context: Context, name: str, path: str) -> dict[str, Any]:
     """What is at a path in a workload. Raises BothyError."""
     try:
-        return _described(context.client.request("HEAD", _place(name), {"path": path or "/"}))
+        return _described(context.client.request("HEAD", place(name), {"path": path or "/"}))
     except errors.NotFound:
-        context.get(f"/containers/{path_part(name)}/json")  # an answer without a body does not say what was not found
+        # An answer without a body does not say what was not found.
+        is_volume = isinstance(name, VolumeName)
+        context.get(f"/volumes/{path_part(name)}" if is_volume else f"/containers/{path_part(name)}/json")
         raise
 
 

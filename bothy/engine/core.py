@@ -29,6 +29,7 @@ from bothy.engine.spares import Spares
 from bothy.engine.spawner import Revival, Spawner
 from bothy.engine.system import System
 from bothy.engine.templates import Templates
+from bothy.engine.volume_files import VolumeFiles
 from bothy.engine.volumes import Volumes
 from bothy.engine.workloads import Workloads
 from bothy.errors import Forbidden, Unavailable
@@ -74,6 +75,7 @@ class Engine:
         self.images = Images(self._hall)
         self.networks = Networks(self._hall)
         self.volumes = Volumes(self._hall)
+        self.volume_files = VolumeFiles(self._hall)
         self.templates = Templates(self._hall)
         self.events = self._hall.events
         self.system = System(self._hall, records.meta("engine-id", str(uuid.uuid4())))

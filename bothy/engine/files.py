@@ -47,11 +47,12 @@ class Files:
             return read_status(await visit.begin(Request(model.STAT, path)))
 
     @contextlib.asynccontextmanager
-    async def archive(self, ref: str, path: str) -> AsyncIterator[tuple[FileStatus, AsyncIterator[bytes]]]:
-        """What is at a path, and the tar of it in pieces. Raises NotFound, Conflict; iterating raises what breaks off."""
+    async def archive(self, ref: str, path: str, *, shown: str = "") -> AsyncIterator[tuple[FileStatus, AsyncIterator[bytes]]]:
+        """What is at a path, and the tar of it in pieces, in which it is called `shown`, if that is not empty. Raises NotFound,
+        Conflict; iterating raises what breaks off."""
         live = self._hall.workloads.find(ref)
         async with _told(live, ref, path), self._visit(live, model.COPY) as visit:
-            found = read_status(await visit.begin(Request(model.GET, path, skipped=_SKIPPED)))
+            found = read_status(await visit.begin(Request(model.GET, path, skipped=_SKIPPED, shown=shown)))
             self._hall.tell(live.record, "archive-path")
             yield found, visit.data()
 

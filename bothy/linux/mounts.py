@@ -211,8 +211,12 @@ def enter_root(root: int) -> None:
 def mount_layers(lowers: list[str], target: str) -> None:
     """Mount the folders of an image (topmost first) over each other, read-only, at the folder `target`. OSError as mount(2)."""
     if len(lowers) == 1:
-        sc.mount(lowers[0], target, None, sc.MS_BIND)
-        sc.mount(None, target, None, sc.MS_BIND | sc.MS_REMOUNT | sc.MS_RDONLY)
+        tree = clone_tree(sc.AT_FDCWD, lowers[0])
+        set_attributes(tree, attr_set=sc.MOUNT_ATTR_RDONLY)
+        place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        sc.move_mount(tree, place)
+        os.close(place)
+        os.close(tree)
         return
     fds = [os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers]
     try:  # mount(2) takes a page of options: names of layers as short as can be

@@ -81,6 +81,8 @@ def _enter(place: Place, sandbox: Sandbox | None) -> View:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     if place.view == model.LIVE:
         _join(place)
+    elif place.view == model.FOLDER:
+        _alone(place.plan.rootfs.upper)
     else:
         _mount(place, sandbox or sandboxes.make(place.id_base))
     syscalls.close_range(2)
@@ -136,6 +138,23 @@ def _check_member(pid: int, cgroup: str) -> None:
         groups = [line.rstrip("\n").split(":", 2)[2] for line in file]
     if not any(group == cgroup or group.startswith(cgroup + "/") for group in groups):
         raise ProcessLookupError(3, "no process of the container")
+
+
+# A folder of the host
+
+
+def _alone(folder: str) -> None:
+    """Make a folder the whole world. Its ids are those on disk, as the host's root sees them."""
+    flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    syscalls.unshare(flags)
+    mounts.make_private()
+    tree = mounts.clone_tree(syscalls.AT_FDCWD, folder, recursive=True)
+    unsafe = syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+    mounts.set_attributes(tree, attr_set=unsafe, recursive=True)
+    target = os.open(folder, _FOLDER)
+    syscalls.move_mount(tree, target)
+    os.close(target)
+    mounts.enter_root(tree)
 
 
 # A root of our own

@@ -11,6 +11,7 @@ DISK = "disk"  # its root as a start would mount it, to be written to
 COPY = "copy"  # the same, to be looked at: what would be written is not
 BARE = "bare"  # its root file system alone, without anything mounted in it
 LAYERS = "layers"  # its own layer, what is below it, and both together
+FOLDER = "folder"  # no container's, but the folder of the host that the plan calls its own layer: a volume
 
 STAT, GET, PUT, EXPORT, CHANGES, LAYER = "stat", "get", "put", "export", "changes", "layer"
 
@@ -37,7 +38,8 @@ class Request:
     `skipped`: folders that are told without what is in them, unless one of them is asked for. `own`: files and folders that
     are there for us to mount something on; empty ones are no change of the workload's.
     `user`: what is put there belongs to this user (Docker's words, see `bothy.containers.users`); empty: to whom the archive says.
-    `strict`: no folder takes the place of another kind of file, or the other way round.
+    `strict`: no folder takes the place of another kind of file, or the other way round. `shown`: what is got is called so in the
+    archive; empty: as it is called.
     """
 
     op: str
@@ -46,3 +48,4 @@ class Request:
     own: list[str] = field(default_factory=list)
     user: str = ""
     strict: bool = False
+    shown: str = ""

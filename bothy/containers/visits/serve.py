@@ -110,7 +110,7 @@ def _get(line: Line, root: int, path: str, request: Request) -> None:
             continue
         skipped.add((status.st_dev, status.st_ino))
     shown = b"." if path.endswith("/.") else os.fsencode(posixpath.basename(path.rstrip("/")))
-    line.send(Archiver(frozenset(skipped)).tree(folder, name or ".", shown or b"/"))
+    line.send(Archiver(frozenset(skipped)).tree(folder, name or ".", os.fsencode(request.shown) or shown or b"/"))
 
 
 def _put(line: Line, root: int, request: Request) -> None:

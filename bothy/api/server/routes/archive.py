@@ -1,4 +1,7 @@
-"""/containers/{id}: archive, export, changes; and /commit. Archives pass through, in pieces; nothing is kept of them."""
+"""/containers/{id}: archive (of /bothy/volumes/{volume} too), export, changes; and /commit.
+
+Archives pass through, in pieces; nothing is kept of them.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from bothy.errors import Invalid
 
 if TYPE_CHECKING:
     from aiohttp.web_response import StreamResponse
+
+    from bothy.api.server.backend import Archives
 
 TAR = "application/x-tar"
 STAT = "X-Docker-Container-Path-Stat"
@@ -40,7 +45,8 @@ def stat_header(status: FileStatus) -> dict[str, str]:
 
 async def stat(call: Call) -> StreamResponse:
     """`HEAD archive`: what is at a path."""
-    status = await call.engine.files.status(call.params["id"], _path(call))
+    files, ref = _files(call)
+    status = await files.status(ref, _path(call))
     response = replies.nothing(200)
     response.headers.update(stat_header(status))
     return response
@@ -48,8 +54,8 @@ async def stat(call: Call) -> StreamResponse:
 
 async def get(call: Call) -> StreamResponse:
     """`GET archive`: what is at a path, as a tar."""
-    path, stream = _path(call), replies.Stream(call, TAR)
-    async with stream.whole_or_broken(), call.engine.files.archive(call.params["id"], path) as (status, pieces):
+    (files, ref), path, stream = _files(call), _path(call), replies.Stream(call, TAR)
+    async with stream.whole_or_broken(), files.archive(ref, path, shown=call.text("as")) as (status, pieces):
         stream.response.headers.update(stat_header(status))
         async for piece in pieces:
             await stream.send(piece)
@@ -58,8 +64,9 @@ async def get(call: Call) -> StreamResponse:
 
 async def put(call: Call) -> StreamResponse:
     """`PUT archive`: unpack the body's tar, compressed or not, in the folder at a path."""
-    await call.engine.files.extract(
-        call.params["id"], _path(call), _body(call), strict=call.flag("noOverwriteDirNonDir"), as_user=call.flag("copyUIDGID")
+    files, ref = _files(call)
+    await files.extract(
+        ref, _path(call), _body(call), strict=call.flag("noOverwriteDirNonDir"), as_user=call.flag("copyUIDGID")
     )
     return replies.nothing(200)
 
@@ -95,6 +102,13 @@ async def commit(call: Call) -> StreamResponse:
         instructions=[line for value in call.values("changes") for line in value.split("\n") if line.strip()],
     )
     return replies.reply({"Id": image}, 201)
+
+
+def _files(call: Call) -> tuple[Archives, str]:
+    """Whose archive it is: a container's, or a volume's."""
+    if "volume" in call.params:
+        return call.engine.volume_files, call.params["volume"]
+    return call.engine.files, call.params["id"]
 
 
 def _path(call: Call) -> str:
