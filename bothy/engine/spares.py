@@ -21,7 +21,7 @@ from bothy.engine import names, spec, trees
 from bothy.engine.containers import ending
 from bothy.engine.containers.start import write_plan
 from bothy.engine.hall import Hall
-from bothy.engine.model import Config, HostConfig, NetworkingConfig, Workload
+from bothy.engine.model import HostConfig, Workload
 from bothy.errors import BothyError
 from bothy.keeper.model import KeeperPlan, LogPlan
 from bothy.linux import channel
@@ -34,7 +34,6 @@ _DELAY = 0.05  # seconds from a start to the making of a spare: the program that
 _KEPT = 600.0
 _CLAIM_KEPT = 60.0
 _PATIENCE = 5.0
-_NETWORK = "bridge"
 
 
 @dataclass
@@ -63,15 +62,10 @@ class Spares:
         """How many wait and are ready."""
         return int(self._waiting is not None and self._waiting.ready)
 
-    def claim(self, image: str, config: Config, host: HostConfig, networking: NetworkingConfig, *, has_mounts: bool) -> str:
-        """The id for a new machine that the waiting spare can become; empty if it has to be made from the template."""
+    def claim(self, image: str, host: HostConfig, *, has_mounts: bool) -> str:
+        """The id for a new machine that the waiting spare can become, on whatever networks; empty if the template has to do."""
         spare = self._waiting
-        wishes = (
-            config.mac_address
-            or len(networking.endpoints_config) > 1
-            or any(e and (e.mac_address or e.ipam_config) for e in networking.endpoints_config.values())
-        )
-        if spare is None or has_mounts or wishes or host.network_mode != _NETWORK:
+        if spare is None or has_mounts:
             return ""
         settings = self._hall.settings
         size = spec.vcpus(host, settings.machine_cpus), templates.memory_class(spec.machine_memory(host, settings.machine_memory))
@@ -110,7 +104,7 @@ class Spares:
 
     def order(self, record: Workload, plan: MachinePlan) -> None:
         """A machine has started: have another one like it wait."""
-        if self._hall.settings.spares < 1 or self._hall.closing or plan.shares or len(plan.attachments) != 1:
+        if self._hall.settings.spares < 1 or self._hall.closing or plan.shares:
             return
         if self._next is not None:
             self._next.cancel()
@@ -141,8 +135,6 @@ class Spares:
     def _make(self, image: str, model: MachinePlan) -> None:
         hall, ident = self._hall, names.new_id()
         with contextlib.ExitStack() as undo:
-            undo.callback(hall.networks.release, ident)
-            hall.networks.lease(ident, _NETWORK)
             folder = hall.paths.container(ident)
             undo.callback(trees.delete, str(folder))
             os.makedirs(folder, mode=0o711)
@@ -150,7 +142,7 @@ class Spares:
                 model,
                 id=ident,
                 scratch=Disk(str(folder / os.path.basename(model.scratch.path))),
-                attachments=hall.networks.attachments(ident),
+                attachments=[],
                 files={},
                 cgroup=f"/{hall.paths.scope}/{ident}",
                 warnings=[],
@@ -203,8 +195,6 @@ class Spares:
             await asyncio.to_thread(ending.kill_left, hall.paths.scope, ident)
             ending.remove_keeper_folder(hall, ident)
             live = hall.workloads.by_id(ident)
-            if live is None or not live.record.status.is_up:
-                hall.networks.release(ident)  # else it has been leased for what is started from the template now
             if live is None:
                 await trees.empty(trees.discard(str(hall.paths.container(ident))))
             else:
@@ -248,7 +238,7 @@ def _kind(plan: MachinePlan) -> tuple[object, ...]:
 
 def _hardware(plan: MachinePlan) -> tuple[object, ...]:
     """What can not be changed once QEMU runs."""
-    return (*_kind(plan), plan.id, plan.scratch, [(a.link, a.bridge) for a in plan.attachments], plan.shares, plan.cgroup)
+    return (*_kind(plan), plan.id, plan.scratch, plan.shares, plan.cgroup)
 
 
 def _available_memory() -> int:

@@ -11,6 +11,8 @@
       │ visit {seq, number} ─────────────────────────────────────▶│   ok {pid}; as an exec, of our own code (see `guest.visit`)
       │ freeze {seq, frozen} ────────────────────────────────────▶│   ok {} when all programs stand still, or may go on
       │ clock {time}   top {seq, args}   stats {seq}              │
+      │ connect {seq, card, interface}                            │   a network card is shown and configured
+      │ disconnect {seq, card, heir}                              │   and hidden; the heir (an interface) gets its routes
       │ data, end, credit frames ◀───────────────────────────────▶│
       │◀────────────────── event exit {process, code, oom}        │   after the process's last byte; what it wrote is on disk
 
@@ -28,14 +30,14 @@ from collections.abc import Callable
 from typing import Any
 
 from bothy.errors import StageError, failure_of, is_foreseen
-from bothy.guest import early, late, measure, programs, still, visit
+from bothy.guest import cards, early, late, measure, programs, still, visit
 from bothy.guest.port import Port
 from bothy.guest.sessions import Session
 from bothy.jsonable import PLAIN
 from bothy.keeper import top
 from bothy.keeper.loop import Loop
 from bothy.keeper.processes import ChildProcess, Streams
-from bothy.linux import syscalls
+from bothy.linux import links, syscalls
 from bothy.machines import wire
 from bothy.oci import runtime as oci
 
@@ -163,6 +165,14 @@ class Agent:
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
         return measure.stats()
 
+    def _connect(self, message: dict[str, Any]) -> None:
+        cards.plug(self._kit.cards[int(message["card"])], message["interface"])
+
+    def _disconnect(self, message: dict[str, Any]) -> None:
+        cards.hide(self._kit.cards[int(message["card"])])
+        if message["heir"]:
+            links.add_routes(cards.interface_of(message["heir"]))
+
     def _freeze(self, message: dict[str, Any]) -> None:
         still.freeze(frozen=bool(message["frozen"]))
 
@@ -172,7 +182,7 @@ class Agent:
 
     _ACTIONS: dict[str, Callable[[Agent, dict[str, Any]], dict[str, Any] | None]] = {
         "boot": _boot, "rehearse": _rehearse, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock,
-        "visit": _visit, "freeze": _freeze, "top": _top, "stats": _stats,
+        "visit": _visit, "freeze": _freeze, "top": _top, "stats": _stats, "connect": _connect, "disconnect": _disconnect,
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import socket
 import time
 from dataclasses import dataclass
 
+from bothy.guest import cards
 from bothy.linux import links, mounts, netlink
 from bothy.linux import syscalls as sc
 from bothy.machines import rootdisk
@@ -54,7 +55,8 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 @dataclass(frozen=True)
 class Kit:
     """Detached mounts by descriptor, to be attached at /proc, /sys and /dev of the clone's root; an rtnetlink socket; the folders
-    of the disks, which can not be reached by name from the clone's root, and of the programs' cgroup."""
+    of the disks, which can not be reached by name from the clone's root, and of the programs' cgroup; the devices of the network
+    cards by number."""
 
     proc: int
     sys: int
@@ -62,10 +64,11 @@ class Kit:
     netlink: socket.socket
     disk: int
     programs: int
+    cards: tuple[str, ...]
 
 
 def prepare() -> Kit:
-    """Mount the basics, load the modules, mount the scratch disk, set the network card up. Raises OSError."""
+    """Mount the basics, load the modules, mount the scratch disk, set the first network card up. Raises OSError."""
     sc.mount("dev", "/dev", "devtmpfs", sc.MS_NOSUID, "mode=755")
     sc.mount("proc", "/proc", "proc", _NOSUID_NODEV_NOEXEC)
     sc.mount("sys", "/sys", "sysfs", _NOSUID_NODEV_NOEXEC)
@@ -73,11 +76,9 @@ def prepare() -> Kit:
     _fill_dev()
     sc.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", _NOSUID_NODEV_NOEXEC, "nsdelegate")
     os.mkdir(PROGRAMS)
-    _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
-    _write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")
     _write("/sys/module/page_reporting/parameters/page_reporting_order", _REPORTED)
     links.loopback_up()
-    links.set_up("eth0")
+    devices = cards.prepare()
     for folder in (SCRATCH, LOWER, ROOT):
         os.makedirs(folder)
     sc.mount(scratch_device(), SCRATCH, "ext4", 0, SCRATCH_OPTIONS)
@@ -90,7 +91,7 @@ def prepare() -> Kit:
     sc.mount("overlay", ROOT, "overlay", 0, f"lowerdir={OWN}:{LOWER},upperdir={UPPER},workdir={WORK}")
     proc, sys, dev = (mounts.clone_tree(sc.AT_FDCWD, path, recursive=True) for path in ("/proc", "/sys", "/dev"))
     disk, cgroup = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (DISK, PROGRAMS))
-    return Kit(proc, sys, dev, _netlink(), disk, cgroup)
+    return Kit(proc, sys, dev, _netlink(), disk, cgroup, devices)
 
 
 def _make_own_layer() -> None:
@@ -117,8 +118,8 @@ def _netlink() -> socket.socket:
 
 
 def nic_index() -> int:
-    """The kernel's number of the network card."""
-    return socket.if_nametoindex("eth0")
+    """The kernel's number of the first network card."""
+    return socket.if_nametoindex(cards.FIRST)
 
 
 def root_device() -> str:

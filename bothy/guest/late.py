@@ -19,13 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 from bothy.errors import StageError
-from bothy.guest import early
+from bothy.guest import cards, early
 from bothy.linux import mounts
 from bothy.linux import syscalls as sc
 
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 _SHARES = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap"
-_NIC = "/sys/class/net/eth0/device"
 
 
 def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
@@ -38,7 +37,7 @@ def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
         ("clock", lambda: set_clock(plan["time"])),
         ("random", lambda: add_entropy(bytes.fromhex(plan["entropy"]))),
         ("hostname", lambda: socket.sethostname(plan["hostname"])),
-        ("network", lambda: set_network(kit.netlink, plan["network"], ipv6=plan["ipv6"])),
+        ("network", lambda: set_networks(plan, kit)),
         ("disk", lambda: mount_disks(fresh=plan["fresh"], mounted=plan["mounted"])),
         ("files", lambda: write_files(plan["files"], fresh=plan["fresh"])),
         ("root", lambda: make_root(prepared=plan["fresh"] and plan["mounted"])),
@@ -68,7 +67,7 @@ def rehearse(plan: dict[str, Any], kit: early.Kit) -> None:
     add_entropy(bytes.fromhex(plan["entropy"]))
     socket.sethostname(socket.gethostname())
     for requests in plan["network"]:
-        set_network(kit.netlink, requests, ipv6=False)
+        set_network(kit.netlink, requests)
     if plan["mounted"]:
         os.lstat(f"{early.ROOT}/{early.IMAGE}/etc")
         _resemble_image(fresh=True)
@@ -91,17 +90,23 @@ def add_entropy(seed: bytes) -> None:
         os.close(fd)
 
 
-def set_network(netlink: socket.socket, requests: str, *, ipv6: bool) -> None:
-    """Give the card, which is up already, its addresses; a machine without network has no card at all, only lo.
+def set_networks(plan: dict[str, Any], kit: early.Kit) -> None:
+    """Configure the cards that lead somewhere; a machine without network has no card at all, only lo."""
+    if plan["network"]:
+        if plan["ipv6"]:
+            cards.allow_ipv6(cards.FIRST)
+        set_network(kit.netlink, plan["network"])
+    elif not plan["cards"]:
+        cards.hide(kit.cards[0])
+    for number, wanted in plan["cards"]:
+        cards.plug(kit.cards[number], wanted)
+
+
+def set_network(netlink: socket.socket, requests: str) -> None:
+    """Give the first card, which is up already, its addresses.
 
     `requests`: rtnetlink messages in hexadecimal, ready to be sent, the last one with NLM_F_ACK.
     """
-    if not requests:
-        device = os.path.basename(os.readlink(_NIC))
-        _write(f"{_NIC}/driver/unbind", device)
-        return
-    if ipv6:
-        _write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0")
     netlink.send(bytes.fromhex(requests))
     answer = netlink.recv(4096)
     for at in range(0, len(answer) - 19, 36):  # struct nlmsghdr, the error, and (NETLINK_CAP_ACK) the request's header

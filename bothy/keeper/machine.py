@@ -19,6 +19,7 @@ from typing import Any
 from bothy.containers.cgroups import hierarchies as cgroups
 from bothy.errors import StageError
 from bothy.keeper import workload as wall
+from bothy.keeper.cabling import Cabling
 from bothy.keeper.guest_process import GuestProcess
 from bothy.keeper.loop import IN, OUT, Loop, Timer
 from bothy.keeper.model import ExecPlan
@@ -30,6 +31,7 @@ from bothy.machines.model import MachinePlan
 from bothy.oci.runtime import DeviceRule, Memory, Pids, Resources
 
 START_LIMIT = 60.0  # seconds until the program runs; a quarter of one on an idle host
+CABLING_LIMIT = 10.0  # seconds for a guest to show or hide a network card
 KILL_LIMIT = 8.0  # seconds for a guest whose programs are killed to write what they wrote to its disk
 _READ = 256 * 1024
 _CROWDED = 256 * 1024
@@ -55,6 +57,7 @@ class MachineWorkload:
         self._stdin = stdin
         self._cgroup = cgroups.of_this_host().at(plan.cgroup) if plan.cgroup else None
         self._clone: Clone | None = None
+        self._cabling: Cabling | None = None
         self._ended: Clone | None = None
         self._decoder = wire.Decoder()
         self._parser = qmp.Parser()
@@ -79,7 +82,7 @@ class MachineWorkload:
         What boot will do is gone through once before: under emulation it is code that runs for the first time that costs.
         Raises StageError; `close` is still to be called.
         """
-        clone = self._launch()
+        clone = self._launch(ahead=True)
         self.ask({"op": "rehearse", **launch.rehearsal(self._plan, clone)}, lambda _: ready())
 
     def assign(self, plan: MachinePlan, *, stdin: bool) -> None:
@@ -94,15 +97,18 @@ class MachineWorkload:
 
     def start(self, session: wall.Session, started: wall.Started) -> None:
         clone = self._clone or self._launch()
+        assert self._cabling is not None
+        self._cabling.lead(self._plan.attachments)
         self._patience = self._loop.later(START_LIMIT, lambda: self._break(f"no answer from the guest in {START_LIMIT:.0f} s"))
         message = launch.boot_message(self._plan, clone, stdin=self._stdin)
         self._run(_MAIN, session, started, message)
 
-    def _launch(self) -> Clone:
+    def _launch(self, *, ahead: bool = False) -> Clone:
         if self._cgroup is not None:
             self._cgroup.create(_limits(self._plan))
         enter = self._cgroup.join if self._cgroup is not None else _nothing
-        clone = self._clone = launch.launch(self._plan, self._folder, enter)
+        clone = self._clone = launch.launch(self._plan, self._folder, enter, ahead=ahead)
+        self._cabling = Cabling(self._loop, clone, lambda message, reply: self.ask(message, reply, limit=CABLING_LIMIT))
         self._loop.child(clone.pid, self._qemu_ended)
         self._loop.watch(clone.agent.fileno(), IN, self._agent_event)
         self._loop.watch(clone.monitor.fileno(), IN, self._monitor_event)
@@ -185,10 +191,31 @@ class MachineWorkload:
         raise StageError("update", "the limits of a running machine can not be changed")
 
     def connect(self, attachment: Attachment, done: wall.Done) -> None:
-        raise StageError("network", "the networks of a running machine can not be changed")
+        self._change_network(done, lambda cabling, told: cabling.connect(attachment, told))
 
     def disconnect(self, link: str, heir: Interface | None, done: wall.Done) -> None:
-        raise StageError("network", "the networks of a running machine can not be changed")
+        self._change_network(done, lambda cabling, told: cabling.disconnect(link, heir, told))
+
+    def _change_network(self, done: wall.Done, change: Callable[[Cabling, wall.Done], None]) -> None:
+        """Also of a machine that is paused: its guest goes on for it."""
+        cabling = self._cabling
+        if cabling is None:
+            raise StageError("network", "the machine does not run")
+
+        def go(refusal: BaseException | None) -> None:
+            if refusal is not None:
+                done(refusal)
+                return
+            try:
+                change(cabling, told)
+            except (StageError, OSError) as exc:
+                told(exc)
+
+        def told(outcome: dict[str, Any] | BaseException) -> None:
+            self._stillness.leave()
+            done(outcome)
+
+        self._stillness.enter(go)
 
     def oom_count(self) -> int:
         return self._oom
@@ -246,11 +273,24 @@ class MachineWorkload:
         """A message that needs no answer."""
         self.send(wire.encode_order({"op": op, **rest}))
 
-    def ask(self, message: dict[str, Any], reply: Reply) -> None:
-        """A message that the agent answers."""
+    def ask(self, message: dict[str, Any], reply: Reply, *, limit: float = 0) -> None:
+        """Have `reply` called with the guest's answer, or with why there is none: also after `limit` seconds, if there is one."""
+        if self._clone is None:
+            reply(StageError("machine", "the machine has ended"))
+            return
         self._seq += 1
-        self._replies[self._seq] = reply
-        self.send(wire.encode_order({**message, "seq": self._seq}))
+        seq = self._seq
+        self._replies[seq] = reply
+        if limit:
+            late = StageError(str(message["op"]), f"no answer from the guest in {limit:.0f} s")
+            timer = self._loop.later(limit, lambda: self._replies.pop(seq)(late))
+
+            def timely(answer: dict[str, Any] | BaseException) -> None:
+                timer.cancel()
+                reply(answer)
+
+            self._replies[seq] = timely
+        self.send(wire.encode_order({**message, "seq": seq}))
 
     def _run(self, number: int, session: wall.Session, started: wall.Started, message: dict[str, Any]) -> None:
         process = self._processes[number] = GuestProcess(self, number, session)

@@ -138,6 +138,36 @@ def set_up(name: str, bridge: str = "") -> None:
         kernel.batch([*quiet, netlink.link_request(netlink.RTM_NEWLINK, name=name, up=True, master=master)])
 
 
+def plug(name: str, bridge: str, *, new: str = "", mtu: int = 1500) -> None:
+    """Put a link on a bridge and set it up, under another name if one is given; it makes itself no IPv6 address.
+
+    FileExistsError for a taken name; the link may have lost its IPv6 then, nothing else. ENODEV without link or bridge.
+    """
+    index, master = index_of(name), index_of(bridge)
+    with Rtnetlink() as kernel:
+        rename = new if new != name else ""
+        up = netlink.link_request(netlink.RTM_NEWLINK, index=index, name=rename, up=True, mtu=mtu, master=master)
+        kernel.batch([*_quiet(name), up])
+
+
+def move(name: str, netns_fd: int, new: str) -> None:
+    """Move a link, which goes down and off its bridge by that, into another network namespace, under a new name.
+
+    There it may begin with its old one for a moment. A `%d` in the new name stands for a number that is free.
+    """
+    there = netlink.u32(netlink.IFLA_NET_NS_FD, netns_fd)
+    with Rtnetlink() as kernel:
+        kernel.batch([netlink.link_request(netlink.RTM_NEWLINK, index=index_of(name), name=new, up=False, extra=there)])
+
+
+def set_aside(name: str, new: str) -> None:
+    """Take a link off its bridge, set it down and rename it. ENODEV if it is not there."""
+    index = index_of(name)
+    with Rtnetlink() as kernel:
+        off = netlink.link_request(netlink.RTM_NEWLINK, index=index, up=False, master=0)
+        kernel.batch([off, netlink.link_request(netlink.RTM_NEWLINK, index=index, name=new)])
+
+
 def set_hairpin(name: str, *, on: bool = True) -> None:
     """Whether the bridge that a link is on may send a frame back out by it. OSError if it is on none."""
     index = index_of(name)

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bothy.machines.wire import CARDS, card_mac
+
 MACHINE = "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on,x-option-roms=off"
 TAG = "host"  # the 9p file system's name in the guest
 PORT = "bothy"  # the agent's virtio-serial port
-# The guest need not tell its neighbours that it has moved: its address is set after it was loaded.
-_NIC = "mac=02:00:00:00:00:01,guest_announce=off"
 _BUFFER = 128  # MiB of translated code at most (emulation only); QEMU's own default is 1024
 _CMDLINE = (
     "quiet panic=-1 reboot=t console=ttyS0 tsc=reliable no_timer_check nowatchdog audit=0 lsm= "
@@ -33,7 +33,10 @@ _CMDLINE_EMULATED = "mitigations=off nokaslr"  # nothing speculates in an emulat
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the guest finds. `memory` in MiB. `kernel` and `initramfs` are files. `tsc`: see `bothy.machines.tsc`."""
+    """What the guest finds. `memory` in MiB. `kernel` and `initramfs` are files. `tsc`: see `bothy.machines.tsc`.
+
+    `cards` is the number of network cards.
+    """
 
     accelerator: str
     vcpus: int
@@ -42,6 +45,7 @@ class Hardware:
     initramfs: str
     tsc: int = 0
     machine: str = MACHINE
+    cards: int = CARDS
 
     @property
     def cpu(self) -> str:
@@ -59,10 +63,10 @@ class Hardware:
 class Backing:
     """What stands behind the devices. Disks as QEMU's blockdev objects; numbers are descriptors that QEMU inherits.
 
-    `files` are open disks, which QEMU finds as /dev/fdset/1, /dev/fdset/2 and so on. `shared`: writes of the guest go to the RAM
-    file (the template itself); else they are private to the process. `sandbox`: put QEMU's own filter on it
-    (clones have another one already). `reserve`: the kernel is asked whether there is so much memory before a private copy of it is
-    promised (mmap(2), MAP_NORESERVE).
+    `taps`: one for each network card. `files` are open disks, which QEMU finds as /dev/fdset/1, /dev/fdset/2 and so on.
+    `shared`: writes of the guest go to the RAM file (the template itself); else they are private to the process. `sandbox`: put
+    QEMU's own filter on it (clones have another one already). `reserve`: the kernel is asked whether there is so much memory
+    before a private copy of it is promised (mmap(2), MAP_NORESERVE).
     """
 
     ram: str
@@ -70,7 +74,7 @@ class Backing:
     monitor: int
     root: Mapping[str, Any] = field(default_factory=dict)
     scratch: Mapping[str, Any] = field(default_factory=dict)
-    tap: int = -1
+    taps: tuple[int, ...] = ()
     exports: str = "/"
     console: str = ""
     shared: bool = False
@@ -91,7 +95,7 @@ def argv(hardware: Hardware, backing: Backing, binary: str = "qemu-system-x86_64
         *_files(backing),
         *_disks(backing),
         *_shares(backing),
-        *_network(backing),
+        *_network(hardware, backing),
         *_balloon(),
     ]
 
@@ -171,12 +175,17 @@ def _shares(backing: Backing) -> list[str]:
     return ["-fsdev", export, "-device", f"virtio-9p-device,fsdev=shares,mount_tag={TAG}"]
 
 
-def _network(backing: Backing) -> list[str]:
-    return ["-netdev", f"tap,id=network,fd={backing.tap}", "-device", f"virtio-net-device,netdev=network,{_NIC}"]
+def _network(hardware: Hardware, backing: Backing) -> list[str]:
+    words = []
+    for card, tap in zip(range(hardware.cards), backing.taps, strict=True):
+        # The guest need not tell its neighbours that it has moved: its address is set after it was loaded.
+        device = f"virtio-net-device,netdev=network{card},mac={card_mac(card)},guest_announce=off"
+        words += ["-netdev", f"tap,id=network{card},fd={tap}", "-device", device]
+    return words
 
 
 def _balloon() -> list[str]:
-    return ["-device", "virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on"]
+    return ["-device", "virtio-balloon-device,free-page-reporting=on"]
 
 
 def _comma(path: str) -> str:

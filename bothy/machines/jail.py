@@ -6,7 +6,7 @@
     /exports/N           the machine's shares
     /machine/ram         a name for the template's memory; what is opened by it is decided by `bothy.machines.guard`
 
-No network (its tap is a descriptor), no capabilities, an id that nobody else has. Only a machine with shares has a QEMU that is
+No network (its taps are descriptors), no capabilities, an id that nobody else has. Only a machine with shares has a QEMU that is
 root, with the few capabilities that it takes to be any user on the shares' file systems.
 """
 
@@ -36,14 +36,20 @@ def owner(machine: str) -> int:
     return _FIRST_ID + int.from_bytes(machine.encode()[:8], "big") % _IDS
 
 
+def leave_network() -> None:
+    """Put the calling process into a network namespace with nothing in it. Raises OSError."""
+    syscalls.unshare(sc.CLONE_NEWNET)
+
+
 def enter(root: str, wanted: list[Share], *, shows_overcommit: bool = False) -> None:
     """Put the calling process into a new root, mounted over the folder `root` in a mount namespace of its own. Raises OSError.
 
-    `shows_overcommit`: with a copy of /proc/sys/vm/overcommit_memory, which QEMU reads when it is to map memory unreserved.
+    Before, it has left the host's network (`leave_network`). `shows_overcommit`: with a copy of /proc/sys/vm/overcommit_memory,
+    which QEMU reads when it is to map memory unreserved.
     """
     overcommit = _read(_OVERCOMMIT) if shows_overcommit else ""
     trees = shares.sources(wanted)
-    syscalls.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWNET)
+    syscalls.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
     mounts.make_private()
     sc.mount("jail", root, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")
     for name in _SYSTEM:

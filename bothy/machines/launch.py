@@ -10,7 +10,6 @@ QEMU ends with the keeper (PR_SET_PDEATHSIG). What it works on is inherited, ope
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import resource
@@ -24,9 +23,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
-from bothy.linux import channel, links, netlink, syscalls
-from bothy.linux.links import Attachment, Interface, Route
-from bothy.machines import command, disks, guard, jail, qmp, rootdisk, saved, wire
+from bothy.linux import channel, netlink, syscalls
+from bothy.linux.links import Interface, Route
+from bothy.machines import cards, command, disks, guard, jail, qmp, rootdisk, saved, wire
+from bothy.machines.cards import Cards
 from bothy.machines.command import Backing
 from bothy.machines.guard import Guard
 from bothy.machines.model import Disk, MachinePlan
@@ -37,7 +37,6 @@ SEED = 64  # bytes of randomness for each guest
 _MTU = 1500  # what the card has from its template
 _POOL_INFO = struct.Struct("=ii")  # struct rand_pool_info of random(4), without the bytes
 _NLMSGHDR = struct.Struct("=IHHII")
-_NO_BRIDGE = "bothy-none%d"
 _LISTENING = b"\0"
 
 
@@ -47,7 +46,6 @@ class Ends(NamedTuple):
     agent: int
     monitor: int
     words: int
-    tap: int
     state: int
     root: int
     scratch: int
@@ -58,8 +56,7 @@ class Clone:
     """A running QEMU, a child of the caller. The sockets and `words` (what it says on stderr) are the caller's, non-blocking.
 
     `fresh`: its scratch disk was made now. `mounted`: its guest has the image's disk mounted (see `rootdisk`). `nic`: the guest's
-    number of its network card. `tap`: the kernel takes some 30 ms to take a tap down, with the last of its descriptors; so that
-    this is not the one of a QEMU that is waited for, we have one too.
+    number of its first network card.
     """
 
     pid: int
@@ -70,7 +67,7 @@ class Clone:
     fresh: bool
     mounted: bool
     nic: int
-    tap: int
+    cards: Cards
 
     def close(self) -> None:
         self.agent.close()
@@ -79,15 +76,15 @@ class Clone:
         os.close(self.words)
 
     def release(self) -> None:
-        """Let go of the tap as well, which takes a moment: when nobody waits. At the latest the end of the process does it."""
-        os.close(self.tap)
+        """Let go of the taps as well, which takes a moment: when nobody waits. At the latest the end of the process does it."""
+        self.cards.close()
 
 
-def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: None) -> Clone:
+def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: None, *, ahead: bool = False) -> Clone:
     """Start QEMU for a machine; returns when it has been exec'ed and its first orders are written (not the boot message).
 
-    `folder` is the keeper's. `enter` is called in the child, to join cgroups. Raises StageError: nothing is left but perhaps the
-    scratch disk, which belongs to the machine.
+    `folder` is the keeper's. `enter` is called in the child, to join cgroups. `ahead`: its first card will lead somewhere soon.
+    Raises StageError: nothing is left but perhaps the scratch disk, which belongs to the machine.
     """
     try:
         template = saved.read(plan.template)
@@ -100,14 +97,15 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
             ram = os.open(f"{plan.template}/ram", os.O_RDONLY | os.O_CLOEXEC)
             mine.callback(os.close, ram)
             mounted = bool(template.disk) and rootdisk.fingerprint(ends.root) == template.disk
-            tap = os.dup(ends.tap)
-            mine.callback(os.close, tap)
-            pid, listener = _spawn(plan, template, folder, ends, enter)
+            taps = _open_taps(plan, template, mine, ahead=ahead)
+            pid, listener, spares = _spawn(plan, template, folder, ends, taps, enter)
             monitor.sendall(_orders(ends.state))
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
         mine.pop_all()
-    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, mounted, template.nic, tap)
+    leads = [*plan.attachments, *[None] * (template.hardware.cards - len(plan.attachments))]
+    ours = Cards([*taps, *spares], leads, set(range(len(taps), template.hardware.cards)))
+    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, mounted, template.nic, ours)
 
 
 Mine = tuple[socket.socket, socket.socket, int]
@@ -135,7 +133,6 @@ def _connect(plan: MachinePlan, mine: contextlib.ExitStack, its: contextlib.Exit
         agent=its_agent.fileno(),
         monitor=its_monitor.fileno(),
         words=its_words,
-        tap=lend(_open_tap(plan)),
         state=lend(os.open(f"{plan.template}/state", os.O_RDONLY | os.O_CLOEXEC)),
         root=lend(_open_disk(plan.root)),
         scratch=lend(_open_disk(plan.scratch)),
@@ -146,14 +143,16 @@ def _connect(plan: MachinePlan, mine: contextlib.ExitStack, its: contextlib.Exit
 def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, Any]:
     """What the agent needs to make a clone this machine, and to run its program (see `bothy.guest.late`)."""
     spec = plan.spec
-    card = plan.attachments[0] if plan.attachments else None
+    # The first card is set up in the guest already, as eth0; the others are hidden.
+    first = plan.attachments[0].interface if plan.attachments and plan.attachments[0].interface.name == "eth0" else None
     return {
         "op": "boot",
         "time": time.time_ns(),
         "entropy": (_POOL_INFO.pack(SEED * 8, SEED) + os.urandom(SEED)).hex(),
         "hostname": spec.hostname,
-        "network": _network(card.interface, clone.nic).hex() if card else "",
-        "ipv6": card is not None and any(":" in address for address in card.interface.addresses),
+        "network": _network(first, clone.nic).hex() if first else "",
+        "ipv6": first is not None and any(":" in address for address in first.addresses),
+        "cards": [[n, card_order(a.interface)] for n, a in enumerate(plan.attachments) if n or not first],
         "fresh": clone.fresh,
         "mounted": clone.mounted,
         "readonly": spec.root.readonly,
@@ -177,7 +176,7 @@ def rehearsal(plan: MachinePlan, clone: Clone) -> dict[str, Any]:
         "time": time.time_ns(),
         "mounted": clone.mounted,
         "entropy": (_POOL_INFO.pack(0, SEED) + os.urandom(SEED)).hex(),
-        "network": [_network(trial, clone.nic).hex(), _messages([undo]).hex()] if plan.attachments else [],
+        "network": [_network(trial, clone.nic).hex(), _messages([undo]).hex()],
         **order(process, stdin=False),
     }
 
@@ -191,6 +190,12 @@ def order(process: Process, *, stdin: bool) -> dict[str, Any]:
         "size": [size.height, size.width] if size else None,
         "stdin": stdin,
     }
+
+
+def card_order(interface: Interface) -> dict[str, Any]:
+    """What the agent needs to set up a card (see `bothy.guest.cards.plug`)."""
+    routes = [(route.destination, route.gateway) for route in interface.routes]
+    return {"name": interface.name, "mac": interface.mac, "addresses": interface.addresses, "routes": routes, "mtu": interface.mtu}
 
 
 def _network(interface: Interface, index: int) -> bytes:
@@ -226,30 +231,16 @@ def _make_scratch(plan: MachinePlan) -> bool:
         raise StageError("disk", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.scratch.path) from exc
 
 
-def _open_tap(plan: MachinePlan) -> int:
-    """The machine's tap on its bridge; one that leads nowhere for a machine without network, whose guest has no card to see."""
-    card = plan.attachments[0] if plan.attachments else Attachment(Interface("", "", []), _NO_BRIDGE)
-    try:
-        try:
-            return links.open_tap(card.link, card.bridge)
-        except OSError as exc:
-            if exc.errno != errno.EBUSY:
-                raise
-            return _open_another(card)
-    except OSError as exc:
-        raise StageError("network", exc.strerror or str(exc), errno=exc.errno or 0, path=card.link) from exc
-
-
-def _open_another(card: Attachment) -> int:
-    """A tap beside the one of the machine's former life, which the kernel has not taken down yet."""
-    fd = links.open_tap(f"{card.link[:11]}r%d")
-    try:
-        if card.bridge:
-            links.set_up(links.tap_name(fd), card.bridge)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+def _open_taps(plan: MachinePlan, template: Template, mine: contextlib.ExitStack, *, ahead: bool) -> list[int]:
+    """The taps of the cards that lead somewhere, or will soon."""
+    if len(plan.attachments) > template.hardware.cards:
+        wanted = len(plan.attachments)
+        raise StageError("network", f"a machine has {template.hardware.cards} network cards, {wanted} networks are asked for")
+    taps = []
+    for attachment in [*plan.attachments, *[None] * (ahead and not plan.attachments)]:
+        taps.append(cards.open_tap(attachment) if attachment else cards.open_loose())
+        mine.callback(os.close, taps[-1])
+    return taps
 
 
 def _orders(state: int) -> bytes:
@@ -266,8 +257,13 @@ def _orders(state: int) -> bytes:
 ORDERS = 3
 
 
-def _spawn(plan: MachinePlan, template: Template, folder: str, ends: Ends, enter: Callable[[], None]) -> tuple[int, int]:
-    """Fork and exec: the pid, and its guard's listener. Raises StageError for what fails before the exec; it is reaped then."""
+def _spawn(
+    plan: MachinePlan, template: Template, folder: str, ends: Ends, taps: list[int], enter: Callable[[], None]
+) -> tuple[int, int, list[int]]:
+    """Fork and exec: the pid, its guard's listener, and the taps of its further cards.
+
+    Raises StageError for what fails before the exec; it is reaped then.
+    """
     jailed = f"{folder}/jail"
     with contextlib.suppress(FileExistsError):
         os.mkdir(jailed)  # not its parents: who has removed the folder does not want the machine any more
@@ -276,22 +272,22 @@ def _spawn(plan: MachinePlan, template: Template, folder: str, ends: Ends, enter
     pid = os.fork()
     if not pid:
         try:
-            _become_qemu(plan, template, jailed, ends, enter, parent, its_status)
+            _become_qemu(plan, template, jailed, ends, taps, enter, parent, its_status)
         except BaseException as exc:
             its_status.sendall(json.dumps(failure_of(exc, "machine")).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     its_status.close()
     with status:
-        said, listeners, _, _ = socket.recv_fds(status, 65536, 1)
+        said, fds, _, _ = socket.recv_fds(status, 65536, 1 + template.hardware.cards)
         while piece := status.recv(65536):
             said += piece
     failure = said.removeprefix(_LISTENING)
-    if failure or not listeners:
+    if failure or not fds:
         os.waitpid(pid, 0)
-        channel.close_all(listeners)
+        channel.close_all(fds)
         told = json.loads(failure or b'{"stage":"machine","message":"QEMU did not start","errno":0,"path":""}')
         raise StageError(told["stage"], told["message"], errno=told["errno"], path=told["path"])
-    return pid, listeners[0]
+    return pid, fds[0], fds[1:]
 
 
 def _become_qemu(
@@ -299,6 +295,7 @@ def _become_qemu(
     template: Template,
     jailed: str,
     ends: Ends,
+    taps: list[int],
     enter: Callable[[], None],
     parent: int,
     status: socket.socket,
@@ -306,7 +303,9 @@ def _become_qemu(
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
-    enter()
+    jail.leave_network()
+    spares = [cards.open_spare(card) for card in range(len(taps), template.hardware.cards)]
+    enter()  # a cgroup in which there is no /dev/net/tun
     # The kernel refuses at once what is more than the host has, though a guest touches little of it.
     thin = template.hardware.memory << 20 > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     jail.enter(jailed, plan.shares, shows_overcommit=thin)
@@ -314,7 +313,7 @@ def _become_qemu(
         ram=guard.PATH,
         agent=ends.agent,
         monitor=ends.monitor,
-        tap=ends.tap,
+        taps=(*taps, *spares),
         files=(ends.root, ends.scratch),
         root=command.disk("/dev/fdset/1", readonly=plan.root.readonly, image_format=plan.root.format),
         scratch=command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format),
@@ -326,14 +325,14 @@ def _become_qemu(
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0, inheritable=True)
     os.dup2(ends.words, 1, inheritable=True)
     os.dup2(ends.words, 2, inheritable=True)
-    for fd in ends:
+    for fd in (*ends, *taps, *spares):
         os.set_inheritable(fd, True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     jail.drop_privileges(plan.id, has_shares=bool(plan.shares))
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of ids clears it
     listener = guard.install()
-    socket.send_fds(status, [_LISTENING], [listener])
+    socket.send_fds(status, [_LISTENING], [listener, *spares])
     os.execve(template.qemu, arguments, {"PATH": "/usr/bin:/bin"})
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from bothy.errors import Broken, Conflict, NotFound, Unavailable
 from bothy.jsonable import PLAIN
-from bothy.linux import links
+from bothy.linux import channel, links
 from bothy.machines import accelerator, bootfiles, command, mkfs, qmp, rootdisk, saved, wire
 from bothy.machines.accelerator import Accelerator
 from bothy.machines.bootfiles import BootFiles
@@ -46,7 +46,7 @@ _CLASSES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 81
 _BOOT_LIMIT = {"tcg": 90.0, "kvm": 15.0}  # seconds; under emulation it is some four on an idle host, in KVM less than one
 _BOOT_SPEED = 2048  # MiB of memory that a kernel at least gets to know in a second
 _BASE = 160  # MiB that a template takes on disk, whatever its memory
-_FORMAT = 2  # raised when clones of older templates would not understand their keeper
+_FORMAT = 3  # raised when clones of older templates would not understand their keeper
 
 Progress = Callable[[str], None]
 
@@ -240,7 +240,7 @@ def _hardware(chosen: Accelerator, vcpus: int, memory: int, boot: BootFiles) -> 
 def _key(hardware: Hardware, boot: BootFiles) -> str:
     status = os.stat(binary())
     neutral = replace(hardware, kernel="", initramfs="")
-    shape = command.argv(neutral, Backing(ram="", agent=0, monitor=0, tap=0, shared=True))
+    shape = command.argv(neutral, Backing(ram="", agent=0, monitor=0, taps=(0,) * hardware.cards, shared=True))
     inputs = [_FORMAT, boot.digest, shape, mkfs.mkfs_command(""), mkfs.SIZE, binary(), status.st_size, status.st_mtime_ns]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
@@ -252,7 +252,7 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict
     """
     agent, its_agent = socket.socketpair()
     monitor, its_monitor = socket.socketpair()
-    tap = links.open_tap("bothy-new%d")
+    taps = tuple(links.open_tap("bothy-new%d") for _ in range(template.hardware.cards))
     console = folder / "console"
     (folder / "exports").mkdir()
     backing = Backing(
@@ -261,7 +261,7 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict
         monitor=its_monitor.fileno(),
         root=command.disk(str(folder / "image"), readonly=True),
         scratch=command.disk(str(folder / "scratch")),
-        tap=tap,
+        taps=taps,
         exports=str(folder / "exports"),
         console=str(console),
         shared=True,
@@ -270,13 +270,13 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict
     # setpriv: QEMU goes with us, whatever becomes of us, and no code of ours runs between fork and exec in a process with threads.
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *arguments],
-        pass_fds=(its_agent.fileno(), its_monitor.fileno(), tap), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        pass_fds=(its_agent.fileno(), its_monitor.fileno(), *taps), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         with agent, monitor:
             for end in (its_agent, its_monitor):
                 end.close()
-            os.close(tap)
+            channel.close_all(taps)
             ready = _await_ready(agent, _BOOT_LIMIT[template.hardware.accelerator] + template.hardware.memory / _BOOT_SPEED)
             progress("saving the machine template")
             _save(qmp.Client(monitor), folder)

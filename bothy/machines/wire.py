@@ -33,6 +33,7 @@ CHUNK = 32 * 1024  # no frame of data is longer, so that streams take turns
 MAX_MESSAGE = 4 * 1024 * 1024
 MAX_PROCESS = 0x3FFF
 REHEARSAL = "/sbin/rehearsal"  # a program in the guest's first root that only exits
+CARDS = 4  # network cards of each machine; those without a network are hidden in the guest
 
 _HEADER = struct.Struct(">BxHI")
 _LIMIT = {MESSAGE: MAX_MESSAGE, DATA: WINDOW, END: 0, CREDIT: 4}
@@ -47,6 +48,11 @@ class Frame(NamedTuple):
     kind: int
     stream: int
     payload: bytes
+
+
+def card_mac(card: int) -> str:
+    """The hardware address that a network card has in the template, by which the agent knows which one it is."""
+    return f"02:00:00:00:00:{card + 1:02x}"
 
 
 def stream_of(process: int, which: int) -> int:

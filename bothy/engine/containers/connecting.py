@@ -34,6 +34,8 @@ async def connect(hall: Hall, live: Live, found: Network, wanted: EndpointConfig
         network.check_endpoint(found, wanted)
         endpoints[found.name] = wanted = replace(wanted, network_id=found.id)
         networking = NetworkingConfig(endpoints)
+        if record.wall is Wall.VM:
+            network.check_cards(networking)
         if live.keeper is None:
             hall.workloads.amend(live, networking=networking)
             return

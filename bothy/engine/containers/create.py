@@ -42,7 +42,7 @@ async def create(
     wanted = binds.wanted(config, host)
     mounts = [mounting.record_of(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
-    claimed = hall.spares.claim(image.id, config, host, networking, has_mounts=bool(wanted)) if wall is Wall.VM else ""
+    claimed = hall.spares.claim(image.id, host, has_mounts=bool(wanted)) if wall is Wall.VM else ""
     identity = claimed or names.new_id()
     path, *args = merge.arguments(config)
     record = Workload(
@@ -119,6 +119,8 @@ def normal(
 def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool) -> list[str]:
     """Every flag that can be seen to be impossible. Returns warnings. Raises Invalid or Unsupported."""
     warnings = limits.check(host, hall.host, machine=machine) + security.check(host, machine=machine)
+    if machine:
+        network.check_cards(networking)
     _check_words(config)
     _check_policy(host)
     health.check(config.healthcheck, host.health_on_failure)

@@ -10,6 +10,7 @@ from bothy.engine.hall import Hall
 from bothy.engine.model import Config, Endpoint, EndpointConfig, HostConfig, NetworkingConfig, Workload
 from bothy.errors import Invalid
 from bothy.log import logger
+from bothy.machines.wire import CARDS
 from bothy.networks import names, options
 from bothy.networks.dns import table
 from bothy.networks.model import Lease, Network, way_out
@@ -51,6 +52,13 @@ def check_endpoint(network: Network, wanted: EndpointConfig) -> None:
         if text and network.driver != "bridge":
             raise Invalid("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
     options.interface_name((wanted.driver_opts or {}).get(options.IFNAME, ""), options.IFNAME)
+
+
+def check_cards(networking: NetworkingConfig) -> None:
+    """Whether a machine can be on so many networks. Raises Invalid."""
+    wanted = len(networking.endpoints_config)
+    if wanted > CARDS:
+        raise Invalid(f"a machine can be on {CARDS} networks at most, not on {wanted}: it has so many network cards")
 
 
 def static_address(wanted: EndpointConfig, key: str) -> str:

@@ -4,11 +4,15 @@ import json
 import shlex
 from dataclasses import replace
 
-from bothy.machines import command
+import pytest
+
+from bothy.machines import command, wire
 from bothy.machines.command import Backing, Hardware
 
 HARDWARE = Hardware("tcg", 2, 256, "/k/vmlinux", "/k/initramfs", 2_600_000)
-CLONE = Backing(ram="/machine/ram", agent=5, monitor=6, tap=7, files=(8, 9), root=command.disk("/dev/fdset/1", readonly=True))
+CLONE = Backing(
+    ram="/machine/ram", agent=5, monitor=6, taps=(7, 17, 27, 37), files=(8, 9), root=command.disk("/dev/fdset/1", readonly=True)
+)
 
 
 def option(arguments: list[str], name: str) -> str:
@@ -68,6 +72,18 @@ def test_commas_in_paths_are_doubled() -> None:
     arguments = command.argv(HARDWARE, replace(CLONE, ram="/a,b/ram", console="/c,d"))
     assert "mem-path=/a,,b/ram" in option(arguments, "-object")
     assert "file,id=console,path=/c,,d" in arguments
+
+
+def test_each_card_has_its_tap_and_its_address() -> None:
+    arguments = command.argv(HARDWARE, CLONE)
+    taps = [arguments[at + 1] for at, word in enumerate(arguments) if word == "-netdev"]
+    assert taps == ["tap,id=network0,fd=7", "tap,id=network1,fd=17", "tap,id=network2,fd=27", "tap,id=network3,fd=37"]
+    cards = [word for word in arguments if word.startswith("virtio-net-device")]
+    assert [card.split(",")[1:3] for card in cards] == [
+        [f"netdev=network{n}", f"mac={wire.card_mac(n)}"] for n in range(wire.CARDS)
+    ]
+    with pytest.raises(ValueError, match="shorter"):
+        command.argv(HARDWARE, replace(CLONE, taps=(7,)))
 
 
 def test_the_description_can_be_pasted() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bothy.guest import cards
 from bothy.linux import netlink
 from bothy.linux.links import Attachment, Interface, Route
 from bothy.machines import jail, launch
@@ -78,6 +79,21 @@ def test_the_network_is_ready_to_be_sent() -> None:
 def test_ipv6_is_told() -> None:
     assert not boot(plan())["ipv6"]
     assert boot(plan(attachments=[Attachment(replace(INTERFACE, addresses=["fd00::2/64"]))]))["ipv6"]
+
+
+def test_further_cards_are_told() -> None:
+    second = replace(INTERFACE, name="eth1", routes=[], mtu=1400)
+    both = [Attachment(INTERFACE, "t"), Attachment(second, "u")]
+    told = boot(plan(attachments=both))
+    assert told["network"]
+    assert told["cards"] == [[1, launch.card_order(second)]]
+    assert cards.interface_of(launch.card_order(INTERFACE)) == INTERFACE
+
+
+def test_a_first_card_of_another_name_is_told_like_the_others() -> None:
+    told = boot(plan(attachments=[Attachment(replace(INTERFACE, name="front"), "t")]))
+    assert told["network"] == ""
+    assert [number for number, _ in told["cards"]] == [0]
 
 
 def test_shares_do_not_tell_the_guest_where_they_are_on_the_host() -> None:
