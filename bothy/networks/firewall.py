@@ -26,7 +26,7 @@ from typing import Any
 from bothy.networks.model import Network, Published
 
 ANY, ANY6 = "0.0.0.0", "::"
-MAP_ANY, MAP_ONE = "published", "published_on"
+MAP_ANY, MAP_ONE, MAP_NAMES = "published", "published_on", "names"
 IP, IP6, BRIDGE = "ip", "ip6", "bridge"
 FAMILIES = (IP, IP6, BRIDGE)
 _PROTOCOLS = "{ tcp, udp, sctp }"
@@ -35,7 +35,7 @@ _LOOPBACK = {IP: "127.0.0.0/8", IP6: "::1"}
 
 @dataclass(frozen=True)
 class Element:
-    """One element of one of the two maps of a family's table."""
+    """One element of one of the maps of a family's table."""
 
     family: str
     map: str
@@ -90,7 +90,7 @@ class Table:
             elif "map" in entry:
                 name = entry["map"]["name"]
                 elements |= {(name, _joined(key), _joined(value)) for key, value in entry["map"].get("elem", [])}
-        wanted = {(e.map, " . ".join(e.key), " . ".join(e.value)) for e in self.elements}
+        wanted = {(e.map, " . ".join(e.key).replace('"', ""), " . ".join(e.value)) for e in self.elements}
         return (
             chains == {c.name for c in self.chains}
             and elements == wanted
@@ -103,7 +103,7 @@ def _maps(family: str) -> dict[str, str]:
         return {}
     kind = "ipv4_addr" if family == IP else "ipv6_addr"
     any_, to = "inet_proto . inet_service", f"{kind} . inet_service"
-    return {MAP_ANY: f"{any_} : {to}", MAP_ONE: f"{kind} . {any_} : {to}"}
+    return {MAP_ANY: f"{any_} : {to}", MAP_ONE: f"{kind} . {any_} : {to}", MAP_NAMES: f"ifname . {kind} : {to}"}
 
 
 def _joined(data: Any) -> str:
@@ -140,8 +140,13 @@ def _routed(family: str, scope: str, networks: list[Network], elements: Sequence
         Chain(
             "prerouting",
             "type nat hook prerouting priority dstnat; policy accept;",
-            # a neighbour must not reach what is published on the loopback by naming 127.0.0.1 in its packets
-            [f"{family} daddr {_LOOPBACK[family]} return", "fib daddr type local jump publish"],
+            [
+                # a neighbour must not reach what is published on the loopback by naming 127.0.0.1 in its packets
+                f"{family} daddr {_LOOPBACK[family]} return",
+                # first: who publishes port 53 does not answer for us
+                f"meta l4proto {{ tcp, udp }} th dport 53 dnat {family} to iifname . {family} daddr map @{MAP_NAMES}",
+                "fib daddr type local jump publish",
+            ],
         ),
         Chain("output", "type nat hook output priority -100; policy accept;", _output(family)),
         Chain("forward", "type filter hook forward priority filter; policy accept;", _forward(networks, ours)),
@@ -202,6 +207,11 @@ def element(port: Published, address: str) -> Element:
     if port.host_ip in (ANY, ANY6):
         return Element(family, MAP_ANY, key, value)
     return Element(family, MAP_ONE, (port.host_ip, *key), value)
+
+
+def name_element(bridge: str, gateway: str, port: int) -> Element:
+    """The map element by which the queries that a network's own workloads send to its gateway reach the DNS server there."""
+    return Element(IP6 if ":" in gateway else IP, MAP_NAMES, (f'"{bridge}"', gateway), (gateway, str(port)))
 
 
 def add_elements(scope: str, elements: Iterable[Element]) -> str:

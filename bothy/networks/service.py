@@ -20,6 +20,7 @@ from bothy.linux.links import Attachment
 from bothy.log import logger
 from bothy.networks import bridge, conntrack, doctor, firewall, foreign
 from bothy.networks.catalog import BUILT_IN, DEFAULT, Catalog
+from bothy.networks.dns.listening import Listeners
 from bothy.networks.ipam import choose_subnet
 from bothy.networks.leases import Leases, attachment
 from bothy.networks.model import Lease, Network, NetworkRequest, PortRequest, Published, way_out
@@ -38,7 +39,7 @@ _log = logger("networks")
 
 
 class Networks:
-    """`default_bind`: the host's address for ports that name none; empty for all of them."""
+    """`default_bind`: the host's address for ports that name none; empty for all of them. `names`: where the DNS server listens."""
 
     def __init__(self, paths: Paths, default_bind: str = "") -> None:
         self._scope = paths.scope
@@ -49,6 +50,7 @@ class Networks:
         self._ports = Ports()
         self._addresses: dict[Published, str] = {}
         self._leases = Leases()
+        self.names = Listeners()
         self._ready: set[str] = set()
         self._mtu = 0
 
@@ -279,12 +281,14 @@ class Networks:
         self._nft.run("".join(firewall.delete_table(family, self._scope) for family in (firewall.IP, *self._families())))
         links.delete_links(bridge.stray_links(present, set()) + present)
         self._ready.clear()
+        self.names.close()
         self._ports.close()
         self._addresses.clear()
         self._leases.clear()
 
     def close(self) -> None:
         """Free this process's resources; what is in the kernel stays and goes on working."""
+        self.names.close()
         self._ports.close()
         self._nft.close()
         if self._watch:
@@ -309,6 +313,7 @@ class Networks:
             network = self._with_subnet(replace(network, subnet="", gateway=""))
             bridge.make(network, self._mtu_of(network))
         self._ready.add(network.id)
+        self.names.ensure(network)
         if rebuild:
             self._rebuild()
             foreign.open_forward(self._nft, [network.bridge], ipv6=bool(network.subnet6))
@@ -329,6 +334,7 @@ class Networks:
 
     def _unmake(self, network: Network) -> None:
         self._ready.discard(network.id)
+        self.names.drop(network.id)
         self._leases.forget_pools(network.id)
         foreign.close_forward(self._nft, [network.bridge])
         if bridge.exists(network.bridge):
@@ -338,7 +344,8 @@ class Networks:
 
     def _tables(self) -> Tables:
         ready = [n for n in self.list() if n.id in self._ready]
-        return firewall.tables(self._scope, ready, _elements(self._addresses))
+        names = [firewall.name_element(n.bridge, at, port) for n in ready for at, port in self.names.ports(n.id).items()]
+        return firewall.tables(self._scope, ready, _elements(self._addresses) + names)
 
     def _families(self) -> Names:
         """The families in which the kernel has a table of ours."""

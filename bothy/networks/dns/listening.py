@@ -100,10 +100,10 @@ class Listeners:
     def all(self) -> list[Listening]:
         return list(self._held.values())
 
-    def port(self, network: str, gateway: str) -> int:
-        """Where queries for a gateway's port 53 are to be sent on to; 0 when nobody listens."""
+    def ports(self, network: str) -> dict[str, int]:
+        """Where queries for port 53 of each of a network's gateways are to be sent on to."""
         held = self._held.get(network)
-        return held.port.get(gateway, 0) if held else 0
+        return dict(held.port) if held else {}
 
     def close(self) -> None:
         """Close the sockets here; the server has its own."""
@@ -123,10 +123,13 @@ class Listeners:
 
 
 def _told(network: Network) -> dict[str, Any]:
-    gateways = [network.gateway]
     return {
-        "id": network.id, "name": network.name, "gateways": gateways, "subnets": [network.subnet], "internal": network.internal,
-    }  # fmt: skip
+        "id": network.id,
+        "name": network.name,
+        "gateways": [gateway for gateway in (network.gateway, network.gateway6) if gateway],
+        "subnets": [subnet for subnet in (network.subnet, network.subnet6) if subnet],
+        "internal": network.internal,
+    }
 
 
 def _open(gateway: str, bridge: str) -> list[socket.socket]:
