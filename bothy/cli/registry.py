@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "run", "create": "run",
     "start": "lifecycle", "stop": "lifecycle", "restart": "lifecycle", "kill": "lifecycle", "rm": "lifecycle", "wait": "lifecycle",
-    "pause": "lifecycle", "unpause": "lifecycle", "rename": "lifecycle", "container prune": "lifecycle",
+    "pause": "lifecycle", "unpause": "lifecycle", "rename": "lifecycle", "update": "update", "container prune": "lifecycle",
     "ps": "ps", "exec": "execute", "attach": "execute",
     "logs": "observe", "top": "observe", "port": "observe", "stats": "observe",
     "inspect": "inspect", "image inspect": "inspect", "container inspect": "inspect", "volume inspect": "inspect",
@@ -29,8 +29,8 @@ VERBS = {
 }  # fmt: skip
 
 _BOTH = (
-    "run", "create", "start", "stop", "restart", "kill", "rm", "wait", "pause", "unpause", "rename", "exec", "attach", "logs",
-    "top", "port", "stats", "cp", "diff", "commit", "export",
+    "run", "create", "start", "stop", "restart", "kill", "rm", "wait", "pause", "unpause", "rename", "update", "exec", "attach",
+    "logs", "top", "port", "stats", "cp", "diff", "commit", "export",
 )  # fmt: skip
 ALIASES = {
     **{f"container {verb}": verb for verb in _BOTH},
@@ -58,7 +58,7 @@ GROUPS = {
 SECTIONS = (
     ("Run", ("run", "create", "start", "exec", "attach", "cp")),
     ("Look", ("ps", "logs", "inspect", "top", "stats", "port", "diff", "wait", "events")),
-    ("Change", ("stop", "restart", "kill", "pause", "unpause", "rename", "rm")),
+    ("Change", ("stop", "restart", "kill", "pause", "unpause", "rename", "update", "rm")),
     ("Images", ("images", "image bootstrap", "import", "load", "save", "commit", "export", "tag", "rmi", "image history")),
     ("Engine", ("info", "version", "system df", "system prune", "system shutdown", "completion")),
     ("Groups", ("container", "image", "volume", "network", "machine template", "system")),

@@ -114,6 +114,25 @@ class DeviceMapping:
 
 
 @dataclass(frozen=True)
+class ThrottleDevice:
+    """A bound for one block device of the host: bytes or operations a second."""
+
+    path: str = ""
+    rate: int = 0
+
+
+@dataclass(frozen=True)
+class SecretMount:
+    """A secret as a file (bothy's own): `target` is a path, or a name below /run/secrets (empty: the secret's own name)."""
+
+    source: str = ""
+    target: str = ""
+    uid: int = api("UID", 0)
+    gid: int = api("GID", 0)
+    mode: int = 0o444
+
+
+@dataclass(frozen=True)
 class MountPoint:
     """An entry of HostConfig.Mounts."""
 
@@ -175,6 +194,22 @@ class HostConfig:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     devices: list[DeviceMapping] = field(default_factory=list)
+    device_cgroup_rules: list[str] = field(default_factory=list)
+    device_requests: list[Any] = field(default_factory=list)
+    blkio_weight: int = 0
+    blkio_weight_device: list[Any] = field(default_factory=list)
+    blkio_device_read_bps: list[ThrottleDevice] = field(default_factory=list)
+    blkio_device_write_bps: list[ThrottleDevice] = field(default_factory=list)
+    blkio_device_read_iops: list[ThrottleDevice] = field(default_factory=list, metadata={"api": "BlkioDeviceReadIOps"})
+    blkio_device_write_iops: list[ThrottleDevice] = field(default_factory=list, metadata={"api": "BlkioDeviceWriteIOps"})
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
+    kernel_memory: int = 0
+    cgroup_parent: str = ""
+    isolation: str = ""
+    volume_driver: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
+    secrets: list[SecretMount] = field(default_factory=list)
     memory_reservation: int = 0
     memory_swap: int = 0
     memory_swappiness: int | None = None

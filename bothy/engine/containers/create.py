@@ -122,7 +122,7 @@ def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingCo
     if machine:
         network.check_cards(networking)
     _check_words(config)
-    _check_policy(host)
+    check_policy(host)
     health.check(config.healthcheck, host.health_on_failure)
     log_size_and_files(host, 0, 0)
     if host.volumes_from:
@@ -148,7 +148,8 @@ def _check_words(config: Config) -> None:
         raise Invalid(f"invalid stop timeout {config.stop_timeout}", hint="seconds, or -1 to wait for ever")
 
 
-def _check_policy(host: HostConfig) -> None:
+def check_policy(host: HostConfig) -> None:
+    """A restart policy that can be meant. Raises Invalid."""
     policy = host.restart_policy
     if policy.name not in _POLICIES:
         raise Invalid(f"invalid restart policy: unknown policy '{policy.name}'", hint=f"known: {', '.join(_POLICIES[1:])}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from bothy.engine import filters as matching
 from bothy.engine import names
-from bothy.engine.containers import create, listing, plans, remove, start, stop, streams
+from bothy.engine.containers import create, listing, plans, remove, start, stop, streams, update
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, Connection, HostConfig, LogEntry, NetworkingConfig, Status, Workload
 from bothy.errors import Conflict, Invalid
@@ -58,6 +58,9 @@ class Containers:
 
     async def unpause(self, ref: str) -> None:
         await stop.unpause(self._hall, self._hall.workloads.find(ref))
+
+    async def update(self, ref: str, asked: HostConfig) -> _Words:
+        return await update.update(self._hall, self._hall.workloads.find(ref), asked)
 
     async def rename(self, ref: str, name: str) -> None:
         """Give it another name. Raises Conflict for one in use (or its own), Invalid for one that is not allowed."""

@@ -91,6 +91,13 @@ async def unpause(call: Call) -> StreamResponse:
     return replies.nothing()
 
 
+async def update(call: Call) -> StreamResponse:
+    """Other limits and another restart policy; answers with warnings. The body has HostConfig's fields."""
+    data = await call.data()
+    warnings = await call.engine.containers.update(call.params["id"], read(HostConfig, data, "UpdateConfig"))
+    return replies.reply({"Warnings": warnings})
+
+
 async def rename(call: Call) -> StreamResponse:
     """Give it the name of the parameter `name`."""
     await call.engine.containers.rename(call.params["id"], call.required("name"))

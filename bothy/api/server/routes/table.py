@@ -41,7 +41,7 @@ CONTAINERS = [
     Route("POST", "/containers/{id}/exec", execs.create),
     Route("DELETE", "/containers/{id}", containers.remove),
     Route("GET", "/containers/{id}/attach/ws", unsupported("attaching by websocket", "use POST /containers/{id}/attach")),
-    Route("POST", "/containers/{id}/update", unsupported("changing a container's limits", "make it anew with other limits")),
+    Route("POST", "/containers/{id}/update", containers.update),
     Route("HEAD", "/containers/{id}/archive", archive.stat),
     Route("GET", "/containers/{id}/archive", archive.get),
     Route("PUT", "/containers/{id}/archive", archive.put),
