@@ -20,10 +20,10 @@ def attach(netns: int, attachment: Attachment) -> None:
     link, bridge, interface = attachment.link, attachment.bridge, attachment.interface
     try:
         try:
-            links.connect(link, bridge, netns, interface)
+            links.connect(link, bridge, netns, interface, isolated=attachment.isolated)
         except FileExistsError:  # of our last life: the kernel takes its time to let go of a dead namespace's links
             links.delete_link(link, missing_ok=True)
-            links.connect(link, bridge, netns, interface)
+            links.connect(link, bridge, netns, interface, isolated=attachment.isolated)
     except OSError as exc:
         raise _failure(exc, link) from exc
 

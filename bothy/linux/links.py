@@ -50,12 +50,14 @@ class Interface:
 class Attachment:
     """An interface of a workload and where it leads: `link`, the host's end of the pair (or the tap), is put on `bridge`.
 
-    Without a `link` nobody makes it: it is in the workload's network namespace already.
+    Without a `link` nobody makes it: it is in the workload's network namespace already. `isolated`: from the other
+    isolated ports of the bridge, not from the host.
     """
 
     interface: Interface
     link: str = ""
     bridge: str = ""
+    isolated: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,13 @@ def set_hairpin(name: str, *, on: bool = True) -> None:
         kernel.batch([netlink.hairpin_request(index, on=on)])
 
 
+def set_isolated(name: str) -> None:
+    """Keep a link from the other isolated ports of the bridge that it is on. OSError if it is on none."""
+    index = index_of(name)
+    with Rtnetlink() as kernel:
+        kernel.batch([netlink.isolation_request(index)])
+
+
 def set_down(name: str) -> None:
     """Set a link down."""
     _change(name, up=False)
@@ -222,7 +231,7 @@ def loopback_up() -> None:
         kernel.batch([netlink.link_request(netlink.RTM_NEWLINK, index=_LOOPBACK, up=True)])
 
 
-def connect(host: str, bridge: str, netns_fd: int, interface: Interface) -> None:
+def connect(host: str, bridge: str, netns_fd: int, interface: Interface, *, isolated: bool = False) -> None:
     """Make a pair of which `host` is here on `bridge` and the other end is, fully configured, `interface` in `netns_fd`.
 
     When it returns, packets pass. The caller is for a moment in that namespace, so it has one thread. A failure leaves nothing.
@@ -230,6 +239,8 @@ def connect(host: str, bridge: str, netns_fd: int, interface: Interface) -> None
     create_veth(host, interface.name, netns_fd, interface.mac, bridge=bridge, mtu=interface.mtu)
     here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if isolated:
+            set_isolated(host)
         syscalls.setns(netns_fd, syscalls.CLONE_NEWNET)
         try:
             configure(interface)
@@ -268,7 +279,11 @@ def configure(interface: Interface) -> None:
     end of a pair can be in use a little later only (see `settle`).
     """
     index = index_of(interface.name)
-    requests = [] if any(":" in address for address in interface.addresses) else _quiet(interface.name)
+    requests = []
+    if any(":" in address for address in interface.addresses):
+        _settled_by_us(interface.name)
+    else:
+        requests = _quiet(interface.name)
     requests.append(netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=interface.mtu, up=True))
     requests += [netlink.address_request(netlink.RTM_NEWADDR, index, cidr) for cidr in interface.addresses]
     requests += [netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes]
@@ -283,7 +298,7 @@ def add_routes(interface: Interface) -> None:
         kernel.batch(netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes)
 
 
-def open_tap(name: str, bridge: str = "") -> int:
+def open_tap(name: str, bridge: str = "", *, isolated: bool = False) -> int:
     """A tap device of that name for a machine, made if it is not there, and (with `bridge`) on that bridge and up.
 
     The caller owns the fd (close-on-exec); the device goes with it. Frames carry a virtio-net header (IFF_VNET_HDR), as
@@ -295,6 +310,8 @@ def open_tap(name: str, bridge: str = "") -> int:
         fcntl.ioctl(fd, TUNSETIFF, request)
         if bridge:
             set_up(name, bridge)
+        if bridge and isolated:
+            set_isolated(name)
     except BaseException:
         os.close(fd)
         raise
@@ -361,6 +378,21 @@ def _quiet(name: str) -> list[Request]:
     if not os.path.exists("/proc/net/if_inet6"):
         return []
     return [netlink.link_request(netlink.RTM_NEWLINK, name=name, extra=netlink.no_ipv6_of_its_own())]
+
+
+def _settled_by_us(name: str) -> None:
+    """A link whose addresses and routes are given: it takes none from whoever says that it is a router (CVE-2020-13401), and does
+    not ask for a second whether somebody has its addresses (RFC 4862), in which nobody from beyond its own network would find it.
+    """
+    for switch in ("accept_ra", "accept_dad"):
+        try:
+            fd = os.open(f"/proc/sys/net/ipv6/conf/{name}/{switch}", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # a kernel without IPv6: its addresses are refused next
+        try:
+            os.write(fd, b"0")
+        finally:
+            os.close(fd)
 
 
 def _text(raw: bytes | None) -> str:

@@ -53,7 +53,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, 
 )
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
-IFLA_BRPORT_MODE = 4
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
@@ -170,6 +170,12 @@ def hairpin_request(index: int, *, on: bool) -> Request:
     """Whether a bridge may send a frame out by the port (the link `index`) that it came in by."""
     body = _IFINFOMSG.pack(socket.AF_BRIDGE, 0, index, 0, 0)
     return RTM_SETLINK, 0, body + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, bytes([on])))
+
+
+def isolation_request(index: int) -> Request:
+    """Keep the port (the link `index`) of a bridge from its other isolated ports."""
+    body = _IFINFOMSG.pack(socket.AF_BRIDGE, 0, index, 0, 0)
+    return RTM_SETLINK, 0, body + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
 
 
 def _split(cidr: str) -> tuple[int, bytes, int]:

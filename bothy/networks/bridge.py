@@ -88,6 +88,8 @@ def _switch(network: Network) -> None:
         sysctl(f"ipv6/conf/{network.bridge}/disable_ipv6", "1")
         return
     sysctl(f"ipv6/conf/{network.bridge}/accept_ra", "0")  # no router advertisements from workloads (CVE-2020-13401)
+    # its own link-local address is that of whoever asks for a workload: not to be had for a second, it would be found by nobody
+    sysctl(f"ipv6/conf/{network.bridge}/accept_dad", "0")
     sysctl(f"ipv6/conf/{network.bridge}/disable_ipv6", "0")
     _forward_ipv6()
 

@@ -11,9 +11,9 @@
             │                                  │                             │
         postrouting: masquerade what leaves for the world · what came from 127.0.0.0/8 · what goes back into its own network
 
-`ip` is always there, `ip6` where a network has IPv6, `bridge` where a network's workloads are not to talk to each other (what stays
-on one bridge is not seen by the others). Verdicts `accept` end their table's chain only; other tables of the host still have their
-say, and are never touched.
+`ip` is there with the first network, `ip6` where one has IPv6. What stays on one bridge they see only where br_netfilter is loaded:
+where it is not, workloads that must not talk to each other have isolated ports (bridge(8)). Verdicts `accept` end their table's
+chain only; other tables of the host still have their say, and are never touched.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from bothy.networks.model import Network, Published
 
 ANY, ANY6 = "0.0.0.0", "::"
 MAP_ANY, MAP_ONE, MAP_NAMES = "published", "published_on", "names"
-IP, IP6, BRIDGE = "ip", "ip6", "bridge"
-FAMILIES = (IP, IP6, BRIDGE)
+IP, IP6 = "ip", "ip6"
+FAMILIES = (IP, IP6)
 _PROTOCOLS = "{ tcp, udp, sctp }"
 _LOOPBACK = {IP: "127.0.0.0/8", IP6: "::1"}
 
@@ -59,8 +59,6 @@ class Chain:
 
 @dataclass(frozen=True)
 class Table:
-    """`family` is ip, ip6 or bridge; one of bridge has no maps."""
-
     family: str
     name: str
     chains: list[Chain] = field(default_factory=list)
@@ -99,8 +97,6 @@ class Table:
 
 
 def _maps(family: str) -> dict[str, str]:
-    if family == BRIDGE:
-        return {}
     kind = "ipv4_addr" if family == IP else "ipv6_addr"
     any_, to = "inet_proto . inet_service", f"{kind} . inet_service"
     return {MAP_ANY: f"{any_} : {to}", MAP_ONE: f"{kind} . {any_} : {to}", MAP_NAMES: f"ifname . {kind} : {to}"}
@@ -115,20 +111,11 @@ def tables(scope: str, networks: Iterable[Network], elements: Iterable[Element] 
     """The tables for these networks (those of other drivers are passed over) and published ports: the ones that are needed."""
     bridged = sorted((n for n in networks if n.bridge), key=lambda n: n.bridge)
     ports = list(elements)
-    found = [_routed(IP, scope, bridged, ports)]
-    if any(n.subnet6 for n in bridged):
-        found.append(_routed(IP6, scope, bridged, ports))
-    apart = [n for n in bridged if not n.settings.icc]
-    if apart:
-        rules = [f"meta ibrname {_names(apart)} drop"]
-        found.append(Table(BRIDGE, scope, [Chain("forward", "type filter hook forward priority filter; policy accept;", rules)]))
-    return found
+    families = [IP] * bool(bridged) + [IP6] * any(n.subnet6 for n in bridged)
+    return [_table(family, scope, bridged, ports) for family in families]
 
 
-def _routed(family: str, scope: str, networks: list[Network], elements: Sequence[Element]) -> Table:
-    """The table of `ip` or `ip6`."""
-    if not networks:
-        return Table(family, scope)
+def _table(family: str, scope: str, networks: list[Network], elements: Sequence[Element]) -> Table:
     ours = _names(networks)
     to_maps = [
         f"meta l4proto {_PROTOCOLS} dnat {family} to {family} daddr . meta l4proto . th dport map @{MAP_ONE}",

@@ -44,6 +44,7 @@ class Leases:
         interface: str = "",
         priority: int = 0,
         mtu: int = 1500,
+        isolated: bool = False,
     ) -> Lease:
         """A place for a workload that has none there yet; what is not named is chosen. Raises Invalid, Conflict, Unavailable."""
         held = self._held.get(workload, {})
@@ -78,6 +79,7 @@ class Leases:
             interface=interface or _free_name(taken),
             priority=priority,
             address6=address6,
+            isolated=isolated,
             gateway6="" if network.internal or not address6 else network.gateway6,
         )
         self._held.setdefault(workload, {})[network.id] = lease
@@ -118,7 +120,7 @@ def attachment(lease: Lease, *, four: bool, six: bool) -> Attachment:
     addresses = [lease.address] + ([lease.address6] if lease.address6 else [])
     routes = [Route("default", lease.gateway)] if four else []
     routes += [Route("default", lease.gateway6)] if six else []
-    return Attachment(Interface(lease.interface, lease.mac, addresses, routes, lease.mtu), lease.link, lease.bridge)
+    return Attachment(Interface(lease.interface, lease.mac, addresses, routes, lease.mtu), lease.link, lease.bridge, lease.isolated)
 
 
 def _get(pool: Pool, address: str, workload: str) -> str:

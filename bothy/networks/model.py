@@ -75,7 +75,7 @@ class Lease:
     """One workload's place on a network: `address` in CIDR form; `link` is the name for the host's end of its veth, or its tap.
 
     `interface` is its name inside. `gateway` is empty where there is no way out (an internal network), `address6` where there is no
-    IPv6. `priority`: of several networks the one with the highest leads out (see `way_out`).
+    IPv6. `priority`: of several networks the one with the highest leads out (see `way_out`). `isolated`: from the others there.
     """
 
     workload: str
@@ -91,6 +91,7 @@ class Lease:
     priority: int = 0
     address6: str = ""
     gateway6: str = ""
+    isolated: bool = False
 
     @property
     def ip(self) -> str:

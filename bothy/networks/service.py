@@ -118,7 +118,15 @@ class Networks:
         found = self._ensure(self.get(network))
         held = self._leases.find(workload, found.id)
         return held or self._leases.add(
-            workload, found, address, address6, mac=mac, interface=interface, priority=priority, mtu=self._mtu_of(found)
+            workload,
+            found,
+            address,
+            address6,
+            mac=mac,
+            interface=interface,
+            priority=priority,
+            mtu=self._mtu_of(found),
+            isolated=self._isolates(found),
         )
 
     def adopt(self, known: Lease, ports: Sequence[Published] = ()) -> Lease:
@@ -329,6 +337,10 @@ class Networks:
         self._leases.forget_pools(network.id)
         return network
 
+    def _isolates(self, network: Network) -> bool:
+        """Whether the ports of its bridge keep its workloads apart: where the firewall sees what they say, it does that."""
+        return not network.settings.icc and not bridge.filters_bridged()
+
     def _mtu_of(self, network: Network) -> int:
         return network.settings.mtu or self._mtu or bridge.DEFAULT_MTU
 
@@ -339,8 +351,7 @@ class Networks:
         foreign.close_forward(self._nft, [network.bridge])
         if bridge.exists(network.bridge):
             links.delete_links([*bridge.stray_links([network.bridge], set()), network.bridge])
-        if self._ready:
-            self._rebuild()
+        self._rebuild()
 
     def _tables(self) -> Tables:
         ready = [n for n in self.list() if n.id in self._ready]

@@ -25,6 +25,7 @@ from bothy.paths import Paths
 
 CLONE_NEWNET = 0x40000000
 PATIENCE = 1.0
+LAN_HOST = ["198.51.100.1/24", "2001:db8:7::1/64"]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -41,9 +42,13 @@ class Workload:
     netns: int
     lease: Lease
 
-    def listen(self, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def listen(self, port: int, kind: int = socket.SOCK_STREAM, address: str = "0.0.0.0") -> socket.socket:
         with self.world.inside(self.netns):
-            return self.world.server("0.0.0.0", port, kind)
+            return self.world.server(address, port, kind)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 class World:
@@ -77,22 +82,24 @@ class World:
     def add_neighbour(self) -> None:
         self.lan = self.netns()
         links.create_veth("uplink", "eth0", self.lan)
-        links.configure(Interface("uplink", "02:00:00:00:00:01", ["198.51.100.1/24"], [Route("default", "198.51.100.2")]))
+        links.configure(Interface("uplink", "02:00:00:00:00:01", LAN_HOST, [Route("default", "198.51.100.2")]))
         with self.inside(self.lan):
-            links.configure(Interface("eth0", "02:00:00:00:00:02", ["198.51.100.2/24"]))
+            links.configure(Interface("eth0", "02:00:00:00:00:02", ["198.51.100.2/24", "2001:db8:7::2/64"]))
         assert links.settle("uplink")
 
     def workload(self, networks: Networks, name: str, network: str = "bridge") -> Workload:
         lease = networks.lease(name * 64, network)
         netns = self.netns()
-        interface = attachment(lease, leads_out=bool(lease.gateway)).interface
-        links.connect(lease.link, lease.bridge, netns, interface)
+        found = attachment(lease, four=bool(lease.gateway), six=bool(lease.gateway6))
+        links.connect(lease.link, lease.bridge, netns, found.interface, isolated=found.isolated)
         return Workload(self, netns, lease)
 
     def server(self, address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
-        server = socket.socket(socket.AF_INET, kind)
+        server = socket.socket(_family(address), kind)
         self.stack.callback(server.close)
         server.settimeout(PATIENCE)
+        if server.family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         server.bind((address, port))
         if kind == socket.SOCK_STREAM:
             server.listen()
@@ -104,7 +111,7 @@ class World:
         OSError (TimeoutError) if it does not get there.
         """
         with self.inside(netns):
-            client = socket.socket(socket.AF_INET, server.type)
+            client = socket.socket(_family(address), server.type)
         with client:
             client.settimeout(patience)
             client.connect((address, port))
