@@ -56,7 +56,7 @@ def info(context: Context, flags: Values) -> int:
             value = human.binary_size(answer[key]) if key == "MemTotal" else _told(answer[key])
             out(f"{title}: {value}")
     for warning in answer.get("Warnings") or ():
-        out(f"WARNING: {warning}")
+        out(warning)
     return 0
 
 

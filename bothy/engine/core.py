@@ -81,10 +81,14 @@ class Engine:
         self.system = System(self._hall, records.meta("engine-id", str(uuid.uuid4())))
 
     async def start(self) -> None:
-        """Start the spawner and recover. Raises Unavailable, Broken."""
+        """Start the spawner and recover. Raises Unavailable, Broken, OSError; then the spawner has been told not to try again."""
         self._hall.spawner.start()
-        await recovery.recover(self._hall)
-        self.networks.watch()
+        try:
+            await recovery.recover(self._hall)
+            self.networks.watch()
+        except BaseException:
+            self._hall.spawner.close(goodbye=True)
+            raise
         self._hall.spawner.fill_pool()
         _log.info("ready: %d workloads", len(self._hall.workloads))
 

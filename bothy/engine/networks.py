@@ -10,7 +10,7 @@ from bothy.engine import times
 from bothy.engine.containers import connecting
 from bothy.engine.hall import Hall
 from bothy.engine.model import EndpointConfig, Workload
-from bothy.errors import BothyError, Forbidden, NotFound
+from bothy.errors import BothyError, Forbidden, NotFound, Unavailable
 from bothy.log import logger
 from bothy.networks import doctor
 from bothy.networks.catalog import BUILT_IN
@@ -28,6 +28,7 @@ class Networks:
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
         self._due: asyncio.TimerHandle | None = None
+        self._watched = -1
 
     async def list(self, filters: matching.Filters) -> _Networks:
         """Networks that match Docker's filters. Raises Invalid."""
@@ -120,13 +121,21 @@ class Networks:
     # -- the kernel's side
 
     def watch(self) -> None:
-        """From now on make good what others do to our rules (a flushed table, a FORWARD chain that drops). Ends with `unwatch`."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._hall.networks.watch(), self._changed)
+        """From now on make good what others do to our rules (a flushed table, a FORWARD chain that drops). Ends with `unwatch`.
+
+        Where the kernel has no nftables there are no rules of ours either; that is logged, and workloads may do without a network.
+        """
+        try:
+            self._watched = self._hall.networks.watch()
+        except Unavailable as exc:
+            _log.warning("%s: only networks none and host can be used", exc.message)
+            return
+        asyncio.get_running_loop().add_reader(self._watched, self._changed)
 
     def unwatch(self) -> None:
         """Before the rooms are closed."""
-        asyncio.get_running_loop().remove_reader(self._hall.networks.watch())
+        if self._watched >= 0:
+            asyncio.get_running_loop().remove_reader(self._watched)
         if self._due is not None:
             self._due.cancel()
 

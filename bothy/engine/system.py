@@ -23,6 +23,7 @@ from bothy.engine.model import Status, Wall, Workload
 from bothy.errors import NotFound
 from bothy.images.model import Image
 from bothy.machines import accelerator
+from bothy.networks import nftables
 
 API_VERSION, MIN_API_VERSION = "1.47", "1.24"
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
@@ -80,8 +81,8 @@ class System:
     def _limits(self) -> dict[str, Any]:
         """Which limits can be set here."""
         groups = cgroups.of_this_host()
-        is_v2 = groups.version == 2
-        has = {name: is_v2 or name in groups.v1 for name in ("memory", "cpu", "cpuset", "pids")}
+        there = groups.controllers()
+        has = {name: name in there for name in ("memory", "cpu", "cpuset", "pids")}
         return {
             "MemoryLimit": has["memory"],
             "SwapLimit": has["memory"],
@@ -90,7 +91,7 @@ class System:
             "CPUShares": has["cpu"],
             "CPUSet": has["cpuset"],
             "PidsLimit": has["pids"],
-            "OomKillDisable": has["memory"] and not is_v2,
+            "OomKillDisable": has["memory"] and groups.version == 1,
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": str(groups.version or 1),
         }
@@ -190,6 +191,8 @@ class System:
         found = [f"WARNING: No {what} support" for key, what in words.items() if not limits[key]]
         if not _reads(_FORWARDING, "1"):
             found.append("WARNING: IPv4 forwarding is disabled")
+        if not nftables.supported():
+            found.append("WARNING: No nftables support: only --network none and host work")
         if not _has_seccomp():
             found.append("WARNING: libseccomp is not installed: containers run only with --security-opt seccomp=unconfined")
         return found

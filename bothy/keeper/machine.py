@@ -104,10 +104,13 @@ class MachineWorkload:
         self._run(_MAIN, session, started, message)
 
     def _launch(self, *, ahead: bool = False) -> Clone:
-        if self._cgroup is not None:
+        if self._cgroup is None:
+            clone = launch.launch(self._plan, self._folder, ahead=ahead)
+        else:
             self._cgroup.create(_limits(self._plan))
-        enter = self._cgroup.join if self._cgroup is not None else _nothing
-        clone = self._clone = launch.launch(self._plan, self._folder, enter, ahead=ahead)
+            group = self._cgroup.fork_fd()
+            clone = launch.launch(self._plan, self._folder, self._cgroup.join, cgroup=group, ahead=ahead)
+        self._clone = clone
         self._cabling = Cabling(self._loop, clone, lambda message, reply: self.ask(message, reply, limit=CABLING_LIMIT))
         self._loop.child(clone.pid, self._qemu_ended)
         self._loop.watch(clone.agent.fileno(), IN, self._agent_event)
@@ -486,10 +489,6 @@ class MachineWorkload:
         """Programs that were started by exec do not outlive the main one."""
         for number in [n for n in self._processes if n != _MAIN]:
             self._processes.pop(number).ended(_KILLED if code < 128 else code)
-
-
-def _nothing() -> None:
-    """There is no cgroup to join."""
 
 
 def _limits(plan: MachinePlan) -> Resources:

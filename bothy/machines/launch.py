@@ -80,11 +80,14 @@ class Clone:
         self.cards.close()
 
 
-def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: None, *, ahead: bool = False) -> Clone:
+def launch(
+    plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: None, *, cgroup: int = -1, ahead: bool = False
+) -> Clone:
     """Start QEMU for a machine; returns when it has been exec'ed and its first orders are written (not the boot message).
 
-    `folder` is the keeper's. `enter` is called in the child, to join cgroups. `ahead`: its first card will lead somewhere soon.
-    Raises StageError: nothing is left but perhaps the scratch disk, which belongs to the machine.
+    `folder` is the keeper's. It is born in `cgroup` (a descriptor of the folder of one of v2, -1: in our own), and calls `enter`,
+    to join those of v1. `ahead`: its first card will lead somewhere soon. Raises StageError: nothing is left but perhaps the
+    scratch disk, which belongs to the machine.
     """
     try:
         template = saved.read(plan.template)
@@ -98,7 +101,7 @@ def launch(plan: MachinePlan, folder: str, enter: Callable[[], None] = lambda: N
             mine.callback(os.close, ram)
             mounted = bool(template.disk) and rootdisk.fingerprint(ends.root) == template.disk
             taps = _open_taps(plan, template, mine, ahead=ahead)
-            pid, listener, spares = _spawn(plan, template, folder, ends, taps, enter)
+            pid, listener, spares = _spawn(plan, template, folder, ends, taps, enter, cgroup)
             monitor.sendall(_orders(ends.state))
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
@@ -258,7 +261,7 @@ ORDERS = 3
 
 
 def _spawn(
-    plan: MachinePlan, template: Template, folder: str, ends: Ends, taps: list[int], enter: Callable[[], None]
+    plan: MachinePlan, template: Template, folder: str, ends: Ends, taps: list[int], enter: Callable[[], None], cgroup: int
 ) -> tuple[int, int, list[int]]:
     """Fork and exec: the pid, its guard's listener, and the taps of its further cards.
 
@@ -269,7 +272,7 @@ def _spawn(
         os.mkdir(jailed)  # not its parents: who has removed the folder does not want the machine any more
     status, its_status = socket.socketpair()
     parent = os.getpid()
-    pid = os.fork()
+    pid = os.fork() if cgroup < 0 else syscalls.fork_into_cgroup(cgroup)
     if not pid:
         try:
             _become_qemu(plan, template, jailed, ends, taps, enter, parent, its_status)

@@ -69,6 +69,11 @@ def make(network: Network, mtu: int) -> None:
         if kind != "bridge":
             raise Unavailable(f"{network.bridge} exists and is no bridge", hint=f"ip link delete {network.bridge}") from None
         links.set_up(network.bridge)
+    except OSError as exc:
+        if exc.errno != errno.EOPNOTSUPP:
+            raise
+        hint = "modprobe bridge; without it only --network none and host work"
+        raise Unavailable("this kernel has no network bridges", hint=hint) from exc
     _switch(network)
     wanted = {f"{network.gateway}/{ip_network(network.subnet).prefixlen}"}
     if network.subnet6:

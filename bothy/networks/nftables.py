@@ -26,6 +26,21 @@ NFT_MSG_NEWGEN = 10 << 8 | 15
 NFTA_GEN_PROC_PID = 2
 
 
+def supported() -> bool:
+    """Whether this kernel has nftables, or can load it."""
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER).close()
+    except OSError:
+        return False
+    return True
+
+
+def require() -> None:
+    """Raises Unavailable where this kernel has no nftables."""
+    if not supported():
+        raise Unavailable("this kernel has no nftables", hint="modprobe nf_tables; without it only --network none and host work")
+
+
 class Nftables:
     """Run commands of nft's language. Raises Unavailable where the library is missing."""
 
@@ -61,6 +76,7 @@ class Nftables:
         return str(output)
 
     def _open(self) -> None:
+        require()  # else the library ends the whole process (exit(3) where it can not open its socket)
         if not self._library:
             try:
                 library = ctypes.CDLL(LIBRARY)

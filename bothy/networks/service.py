@@ -18,7 +18,7 @@ from bothy.errors import Broken, Conflict, Forbidden, Invalid
 from bothy.linux import links
 from bothy.linux.links import Attachment
 from bothy.log import logger
-from bothy.networks import bridge, conntrack, doctor, firewall, foreign
+from bothy.networks import bridge, conntrack, doctor, firewall, foreign, nftables
 from bothy.networks.catalog import BUILT_IN, DEFAULT, Catalog
 from bothy.networks.dns.listening import Listeners
 from bothy.networks.ipam import choose_subnet
@@ -246,7 +246,12 @@ class Networks:
     # -- the kernel's side
 
     def reconcile(self) -> None:
-        """Make the kernel agree with what is known: bridges, table, no links of workloads that are gone. Cheap when it does."""
+        """Make the kernel agree with what is known: bridges, table, no links of workloads that are gone. Cheap when it does.
+
+        A kernel without nftables has nothing of ours, and gets nothing.
+        """
+        if not nftables.supported():
+            return
         used = {lease.network for lease in self.leases()}
         for network in self.list():
             if network.bridge and (network.id in used or network.name != DEFAULT or bridge.exists(network.bridge)):
@@ -261,7 +266,11 @@ class Networks:
         links.delete_links(bridge.stray_links(self._bridges(), wanted))
 
     def watch(self) -> int:
-        """A descriptor that becomes readable when anybody changes a firewall of this host; then ask `disturbed`. Raises OSError."""
+        """A descriptor that becomes readable when anybody changes a firewall of this host; then ask `disturbed`.
+
+        Raises Unavailable where this kernel has no nftables, OSError.
+        """
+        nftables.require()
         self._watch = self._watch or Watch()
         return self._watch.fileno()
 
@@ -285,8 +294,9 @@ class Networks:
         """Remove from the kernel all that this engine has put there: table, rules, bridges, links. State on disk stays."""
         bridges = [n.bridge for n in self.list() if n.bridge]
         present = [name for name in bridges if bridge.exists(name)]
-        foreign.close_forward(self._nft, bridges)
-        self._nft.run("".join(firewall.delete_table(family, self._scope) for family in (firewall.IP, *self._families())))
+        if nftables.supported():
+            foreign.close_forward(self._nft, bridges)
+            self._nft.run("".join(firewall.delete_table(family, self._scope) for family in (firewall.IP, *self._families())))
         links.delete_links(bridge.stray_links(present, set()) + present)
         self._ready.clear()
         self.names.close()
@@ -313,6 +323,7 @@ class Networks:
             raise Invalid(f"network {network.name} has no addresses")
         if network.id in self._ready and bridge.exists(network.bridge):
             return network
+        nftables.require()
         self._mtu = self._mtu or bridge.uplink_mtu()
         network = self._with_subnet(network)
         bridge.make(network, self._mtu_of(network))

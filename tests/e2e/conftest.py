@@ -13,6 +13,7 @@ from tests.support.engine import Result, TestEngine
 from tests.support.sessions import busybox_engine, settling
 
 WALLS = ("container", "vm")
+DEBIAN = ("busybox-static", "libnftables1", "libseccomp2", "python3")
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +31,8 @@ def machines(engine: TestEngine) -> None:
 
 @pytest.fixture(scope="session")
 def debian(engine: TestEngine) -> str:
-    """The name of a real Debian image, made of the host's archive."""
-    engine("image", "bootstrap", "debian:bookworm", timeout=300).ok()
+    """The name of a real Debian image, made of the host's archive, with all that an engine of bothy needs for containers."""
+    engine("image", "bootstrap", "debian:bookworm", "--include", ",".join(DEBIAN), timeout=300).ok()
     return "debian:bookworm"
 
 

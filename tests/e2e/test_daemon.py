@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,23 @@ def test_below_systemd_the_spawner_leaves_the_rebirth_to_it(
     process.wait(20)
     await_(lambda: reap() or not engine.processes(), "the spawner to go too")
     engine("version").ok()
+
+
+def test_a_daemon_that_can_not_start_is_not_started_again_and_again(another: Callable[..., TestEngine]) -> None:
+    engine = another()
+    engine("image", "bootstrap", "busybox").ok()
+    engine("create", "--name", "d-torn", "busybox").ok()
+    engine("system", "shutdown").ok()
+    with contextlib.closing(sqlite3.connect(Paths(engine.root, engine.run_folder).database, isolation_level=None)) as database:
+        (state,) = database.execute("SELECT state FROM workloads").fetchone()
+        database.execute("UPDATE workloads SET state = '{'")
+        for _ in range(2):
+            done = engine("ps", timeout=20)
+            assert done.code == 1
+            assert "the record of d-torn" in done.err
+            await_(lambda: reap() or not engine.processes(), "the daemon and its spawner to end")
+        database.execute("UPDATE workloads SET state = ?", (state,))
+    assert engine("ps", "-aq").ok().line
 
 
 def test_folders_of_ones_choice(another: Callable[..., TestEngine]) -> None:

@@ -6,6 +6,8 @@ import errno
 import os
 from dataclasses import dataclass
 
+from bothy.errors import StageError
+
 UNLIMITED = -1
 _NO_LIMIT = 1 << 62  # what v1 shows for "no limit" is the largest multiple of a page below 2**63
 
@@ -22,6 +24,13 @@ class Write:
 
     def describe(self) -> str:
         return f"{self.controller + ': ' if self.controller else ''}{self.file} = {self.value}"
+
+
+def refused(write: Write, exc: OSError) -> StageError:
+    """What is told of a limit that could not be set."""
+    lacking = exc.errno == errno.ENOENT and os.path.isdir(os.path.dirname(exc.filename))
+    reason = "this host has no such limit" if lacking else exc.strerror
+    return StageError("cgroup", f"{write.describe()}: {reason}", errno=exc.errno or 0)
 
 
 def write(folder: str, name: str, value: str) -> None:

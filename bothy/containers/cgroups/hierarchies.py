@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bothy.containers.cgroups import files
 from bothy.containers.cgroups.v1 import ALWAYS, V1
 from bothy.containers.cgroups.v2 import V2
 from bothy.oci.runtime import Resources
@@ -39,6 +40,10 @@ class Hierarchies:
     @property
     def version(self) -> int:
         return 1 if self.v1 else 2 if self.v2 else 0
+
+    def controllers(self) -> set[str]:
+        """The controllers that can limit something here, by their names."""
+        return set(self.v1) if self.v1 or not self.v2 else set(files.read(self.v2, "cgroup.controllers").split())
 
     def at(self, path: str) -> Cgroup:
         """The group `path` (`/bothy/<id>`), which need not exist yet."""

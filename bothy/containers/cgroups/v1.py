@@ -128,7 +128,7 @@ class V1:
                     os.write(opened[key], write.value.encode())
                 except OSError as exc:
                     if not write.optional:
-                        raise StageError("cgroup", f"{write.describe()}: {exc.strerror}", errno=exc.errno or 0) from exc
+                        raise files.refused(write, exc) from exc
         finally:
             for fd in opened.values():
                 os.close(fd)

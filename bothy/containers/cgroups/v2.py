@@ -6,6 +6,7 @@ program on the folder (`devices.py`), which goes with the folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -18,6 +19,8 @@ from bothy.errors import StageError
 from bothy.oci.runtime import Cpu, Memory, Resources
 
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+_INIT = "/init"
+_EVACUATIONS = 5  # processes may be born while others are moved
 _FREEZE_SECONDS = 10.0
 
 
@@ -93,17 +96,10 @@ class V2:
         for part in ["", *self._path.strip("/").split("/")[:-1]]:
             at = f"{at}/{part}" if part else at
             there = files.read(at, "cgroup.controllers").split()
-            missing = [c for c in _CONTROLLERS if c in there and c not in files.read(at, "cgroup.subtree_control").split()]
-            if not missing:
-                continue
-            try:
-                files.write(at, "cgroup.subtree_control", " ".join(f"+{c}" for c in missing))
-            except OSError:
-                for controller in missing:  # some are refused at times (cpuset with odd partitions): take what we get
-                    try:
-                        files.write(at, "cgroup.subtree_control", f"+{controller}")
-                    except OSError:
-                        continue
+            given = files.read(at, "cgroup.subtree_control").split()
+            missing = [controller for controller in _CONTROLLERS if controller in there and controller not in given]
+            if missing:  # the root of all has no cgroup.type
+                _hand_down(at, missing, evacuate=at == self._root and os.path.exists(f"{at}/cgroup.type"))
 
     def _apply(self, plan: list[Write]) -> None:
         for write in plan:
@@ -111,7 +107,7 @@ class V2:
                 files.write(self._folder, write.file, write.value)
             except OSError as exc:
                 if not write.optional:
-                    raise StageError("cgroup", f"{write.describe()}: {exc.strerror}", errno=exc.errno or 0) from exc
+                    raise files.refused(write, exc) from exc
 
     def update(self, resources: Resources) -> None:
         """Change limits of running processes. StageError names the write that failed; earlier ones hold."""
@@ -124,7 +120,7 @@ class V2:
         return self._fork_fd
 
     def join(self) -> None:
-        """Nothing: the process was born inside."""
+        """Nothing: the process was born inside, by `fork_fd`."""
 
     def folders(self) -> list[tuple[str, str]]:
         """The container's folder, which is all that its /sys/fs/cgroup shows."""
@@ -211,6 +207,43 @@ class V2:
             },
             "blkio_stats": _io(files.read(self._folder, "io.stat")),
         }
+
+
+def _hand_down(folder: str, controllers: list[str], *, evacuate: bool) -> None:
+    """Give controllers to the groups below a folder, as far as the kernel lets us.
+
+    It refuses (EBUSY) while processes are in the folder itself: the "no internal processes" rule, from which only the root of all
+    is exempt. An engine in another engine's container sees the root of a cgroup namespace, where it is itself, and all else that
+    runs in that container: with `evacuate` that moves into a group of its own.
+    """
+    for _ in range(_EVACUATIONS if evacuate else 1):
+        try:
+            files.write(folder, "cgroup.subtree_control", " ".join(f"+{controller}" for controller in controllers))
+            return
+        except OSError as exc:
+            if exc.errno != errno.EBUSY or not evacuate:
+                break
+        _evacuate(folder)
+    for controller in controllers:  # some are refused at times (cpuset with odd partitions): take what we get
+        try:
+            files.write(folder, "cgroup.subtree_control", f"+{controller}")
+        except OSError:
+            continue
+
+
+def _evacuate(folder: str) -> None:
+    """Move the processes of a folder into its group `init`. What can not be moved stays."""
+    try:
+        leaf = files.make(folder, _INIT)
+    except OSError:
+        return
+    for pid in files.read(folder, "cgroup.procs").split():
+        if pid == "0":  # of a pid namespace that is not ours; written it would mean ourselves
+            continue
+        try:
+            files.write(leaf, "cgroup.procs", pid)
+        except OSError:  # it has ended
+            continue
 
 
 def _io(text: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from bothy.containers.cgroups.hierarchies import discover
 from bothy.errors import StageError
 from bothy.linux import links
 from bothy.linux.links import Attachment
-from bothy.machines import jail, wire
+from bothy.machines import jail, launch, wire
 from bothy.machines.model import Share
 from tests.support.machines import INTERFACE, Machines, taps
 
@@ -29,6 +30,23 @@ def test_siblings_differ_and_know_the_time(machines: Machines) -> None:
     for line in (0, 1, 3, 4):
         assert one[line] != other[line]
     assert abs(int(other[5]) - time.time()) < 2
+
+
+def test_qemu_is_born_in_its_group_of_version_2(machines: Machines, tmp_path: Path) -> None:
+    group = Path(discover(Path("/proc/self/mountinfo").read_text()).v2, f"bothy-test-{os.getpid()}")
+    group.mkdir()
+    try:
+        fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        clone = launch.launch(machines.plan(), str(tmp_path), cgroup=fd)
+        os.close(fd)
+        inside = (group / "cgroup.procs").read_text().split()
+        os.kill(clone.pid, signal.SIGKILL)
+        os.waitpid(clone.pid, 0)
+        clone.close()
+        clone.release()
+        assert inside == [str(clone.pid)]
+    finally:
+        group.rmdir()
 
 
 def test_the_disk_outlives_the_machine_and_what_is_removed_is_given_back(machines: Machines) -> None:

@@ -114,11 +114,24 @@ class V2Fixture:
 
 def test_v2_delegates_what_is_there_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     fixture = fake_v2(tmp_path / "cg", "cpu memory hugetlb")
-    with pytest.raises(StageError, match=r"memory\.max = 67108864") as caught:
+    with pytest.raises(StageError, match=r"memory\.max = 67108864: this host has no such limit$") as caught:
         fixture.group.create(LIMITS)
     assert caught.value.stage == "cgroup"
     assert (fixture.root / "cgroup.subtree_control").read_text() == "+cpu +memory"
     assert not (fixture.root / "scope/one").exists()
+
+
+def test_controllers(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory hugetlb\n")
+    assert Hierarchies({}, str(tmp_path)).controllers() == {"cpu", "memory", "hugetlb"}
+    assert Hierarchies({"pids": "/p", "cpu": "/c"}, str(tmp_path)).controllers() == {"pids", "cpu"}
+    assert Hierarchies().controllers() == set()
+
+
+def test_a_limit_of_a_group_that_is_gone(tmp_path: Path) -> None:
+    fixture = fake_v2(tmp_path / "cg", "")
+    with pytest.raises(StageError, match=r": No such file or directory$"):
+        fixture.group.update(LIMITS)
 
 
 def test_v1_failure_leaves_nothing(tmp_path: Path) -> None:
