@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 VOLUME_HINT = "--volume takes [source:]path[:options], for instance /srv/www:/www:ro"
 MOUNT_HINT = "--mount takes key=value,…: type, source, target, readonly, bind-propagation, volume-nocopy, tmpfs-size, tmpfs-mode, …"
 KEYS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
-SWITCHES = ("readonly", "volume-nocopy", "bind-nonrecursive")
+SWITCHES = ("readonly", "volume-nocopy", "bind-nonrecursive", "bind-create-mountpoint", "bind-create-src")
+OPTIONS = (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs"), ("ImageOptions", "image"))
 
 
 def volumes(texts: list[str]) -> tuple[list[str], list[str]]:
@@ -62,9 +63,10 @@ def mount(text: str) -> dict[str, Any]:
             raise UsageError(f"invalid mount {text!r}: there is no key {key!r}", hint=MOUNT_HINT)
     if not entry.get("Target"):
         raise UsageError(f"invalid mount {text!r}: target is missing", hint=MOUNT_HINT)
-    for options, kind in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
+    _check_recursive(entry, text)
+    for options, kind in OPTIONS:
         if options in entry and entry["Type"] != kind:
-            raise UsageError(f"invalid mount {text!r}: options of a {kind} mount do not fit type {entry['Type']}", hint=MOUNT_HINT)
+            raise UsageError(f"invalid mount {text!r}: options for {kind} do not fit type {entry['Type']}", hint=MOUNT_HINT)
     return entry
 
 
@@ -75,7 +77,17 @@ def _place_switch(entry: dict[str, Any], key: str) -> None:
     elif key == "volume-nocopy":
         entry.setdefault("VolumeOptions", {})["NoCopy"] = True
     else:
-        entry.setdefault("BindOptions", {})["NonRecursive"] = True
+        entry.setdefault("BindOptions", {})["NonRecursive" if key == "bind-nonrecursive" else "CreateMountpoint"] = True
+
+
+def _check_recursive(entry: dict[str, Any], text: str) -> None:
+    """What is read-only below a mount can be said of a read-only one only, and not of one in which others mount things."""
+    options = entry.get("BindOptions") or {}
+    for name, word in (("ReadOnlyNonRecursive", "writable"), ("ReadOnlyForceRecursive", "readonly")):
+        if options.get(name) and not entry.get("ReadOnly"):
+            raise UsageError(f"invalid mount {text!r}: bind-recursive={word} requires readonly", hint=MOUNT_HINT)
+    if options.get("ReadOnlyForceRecursive") and options.get("Propagation", "rprivate") != "rprivate":
+        raise UsageError(f"invalid mount {text!r}: bind-recursive=readonly requires bind-propagation=rprivate", hint=MOUNT_HINT)
 
 
 def _place(entry: dict[str, Any], key: str, value: str, text: str) -> bool:
@@ -94,6 +106,8 @@ def _place(entry: dict[str, Any], key: str, value: str, text: str) -> bool:
         return _place_volume(entry.setdefault("VolumeOptions", {}), key, value)
     elif key.startswith("tmpfs-"):
         return _place_tmpfs(entry.setdefault("TmpfsOptions", {}), key, value, text)
+    elif key == "image-subpath":
+        entry.setdefault("ImageOptions", {})["Subpath"] = value
     else:
         return False
     return True
@@ -140,6 +154,8 @@ def _place_tmpfs(options: dict[str, Any], key: str, value: str, text: str) -> bo
             options["Mode"] = int(value, 8)
         except ValueError:
             raise UsageError(f"invalid mount {text!r}: tmpfs-mode is an octal number such as 1777", hint=MOUNT_HINT) from None
+    elif key == "tmpfs-opt":
+        options.setdefault("Options", []).append(value.split("=", 1))
     else:
         return False
     return True

@@ -148,8 +148,8 @@ COMMANDS = {
             ("quiet", "q", "bool", "", "Names only"),
         ),
         dynamic="volumes",
-        notes="Fields for --format: Snapshot Volume Name CreatedAt CreatedSince Size Quota Atomic. Sizes are what the files take on "
-        "disk; blocks that are shared with others are counted too.",
+        notes="Fields for --format: Snapshot Volume Name CreatedAt CreatedSince Size Quota Atomic. Sizes are what the files take "
+        "on disk; blocks that are shared with others are counted too.",
         examples=(("bothy volume snapshot ls data", "Those of one volume"),),
     ),
     "volume snapshot rm": Command(

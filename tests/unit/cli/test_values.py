@@ -85,6 +85,40 @@ def test_a_port_may_be_published_twice() -> None:
     assert [b["HostPort"] for b in ports.publish(["1:80", "2:80"])["80/tcp"]] == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("type=bind,src=/s,dst=/t,ro,bind-recursive=writable",
+         {"Type": "bind", "Source": "/s", "Target": "/t", "ReadOnly": True, "BindOptions": {"ReadOnlyNonRecursive": True}}),
+        ("type=bind,src=/s,dst=/t,bind-recursive=disabled,bind-create-mountpoint",
+         {"Type": "bind", "Source": "/s", "Target": "/t", "BindOptions": {"NonRecursive": True, "CreateMountpoint": True}}),
+        ("src=vol,dst=/t,volume-subpath=a/b,volume-nocopy,volume-label=k=v,\"volume-opt=o=size=1m,uid=7\"",
+         {"Type": "volume", "Source": "vol", "Target": "/t",
+          "VolumeOptions": {"Subpath": "a/b", "NoCopy": True, "Labels": {"k": "v"}, "DriverConfig": {"Options": {"o": "size=1m,uid=7"}}}}),
+        ("type=image,source=busybox,target=/t,image-subpath=bin",
+         {"Type": "image", "Source": "busybox", "Target": "/t", "ImageOptions": {"Subpath": "bin"}}),
+        ("type=tmpfs,target=/t,tmpfs-size=64k,tmpfs-mode=1770,tmpfs-opt=exec,tmpfs-opt=uid=7",
+         {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 65536, "Mode": 0o1770, "Options": [["exec"], ["uid", "7"]]}}),
+    ],
+)  # fmt: skip
+def test_mounts(text: str, entry: dict[str, object]) -> None:
+    assert mounts.mount(text) == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("type=bind,src=/s,dst=/t,bind-recursive=writable", "bind-recursive=writable requires readonly"),
+        ("type=bind,src=/s,dst=/t,ro,bind-recursive=readonly,bind-propagation=rslave", "requires bind-propagation=rprivate"),
+        ("type=bind,src=/s,dst=/t,image-subpath=x", "options for image do not fit type bind"),
+        ("type=bind,src=/s,dst=/t,image-path=x", "there is no key 'image-path'"),
+    ],
+)
+def test_mounts_that_can_not_be(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        mounts.mount(text)
+
+
 def test_a_quoted_field_of_a_mount_may_hold_commas() -> None:
     assert mounts.mount('type=bind,"source=/a,b",target=/c')["Source"] == "/a,b"
     with pytest.raises(UsageError, match="not closed"):
