@@ -25,7 +25,7 @@ NETWORK_HINT = "--network takes a name, or key=value,…: name, alias, ip, ip6, 
 TEXTS = (
     ("ipc", "IpcMode"), ("pid", "PidMode"), ("uts", "UTSMode"), ("userns", "UsernsMode"), ("cgroupns", "CgroupnsMode"),
     ("cgroup-parent", "CgroupParent"), ("cpuset-cpus", "CpusetCpus"), ("cpuset-mems", "CpusetMems"), ("isolation", "Isolation"),
-    ("volume-driver", "VolumeDriver"), ("cidfile", "ContainerIDFile"),
+    ("volume-driver", "VolumeDriver"), ("cidfile", "ContainerIDFile"), ("health-on-failure", "HealthOnFailure"),
 )  # fmt: skip
 NUMBERS = (
     ("cpu-shares", "CpuShares"), ("cpu-period", "CpuPeriod"), ("cpu-quota", "CpuQuota"), ("cpu-rt-period", "CpuRealtimePeriod"),

@@ -42,6 +42,7 @@ CREATE = (
     ("group-add", "", "list", "group", "Additional group of the program"),
     ("health-cmd", "", "text", "command", "Command that tells whether the workload is healthy"),
     ("health-interval", "", "text", "duration", "Time between health checks (ms|s|m|h)"),
+    ("health-on-failure", "", "text", "action", "What follows when it becomes unhealthy (none|kill|restart|stop)"),
     ("health-retries", "", "int", "number", "Failures in a row until it counts as unhealthy"),
     ("health-start-interval", "", "text", "duration", "Time between health checks while it starts"),
     ("health-start-period", "", "text", "duration", "Time to start in which failures do not count"),

@@ -15,11 +15,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 from bothy.engine import recovery
-from bothy.engine.containers import ending, remove, start
+from bothy.engine.containers import ending, remove, start, stop
 from bothy.engine.containers.service import Containers
 from bothy.engine.events import Events
 from bothy.engine.files import Files
 from bothy.engine.hall import Hall
+from bothy.engine.health import Healths
 from bothy.engine.images import Images
 from bothy.engine.networks import Networks
 from bothy.engine.ranges import Ranges
@@ -69,6 +70,7 @@ class Engine:
             start_again=start.start_again,
         )
         self._hall.spares = Spares(self._hall)
+        self._hall.healths = Healths(self._hall, stop.ON_FAILURE)
         self.containers = Containers(self._hall)
         self.execs = self._hall.execs
         self.files = Files(self._hall)
@@ -102,6 +104,7 @@ class Engine:
         hall.closing = True
         for live in hall.workloads:
             ending.cancel_restart(live)
+        hall.healths.close()
         hall.events.close()
         await hall.spares.close()
         await hall.drain()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothy.engine.events import Events
 from bothy.engine.execs import Execs
+from bothy.engine.health import Healths
 from bothy.engine.inotify import Inotify
 from bothy.engine.limits import Host
 from bothy.engine.model import Workload
@@ -54,6 +55,7 @@ class Hall:
     start_again: Verb
     snapshots: Snapshots = field(init=False)
     execs: Execs = field(init=False)
+    healths: Healths = field(init=False)
     spares: Spares = field(init=False)
     inotify: Inotify = field(default_factory=Inotify)
     host: Host = field(default_factory=Host.here)

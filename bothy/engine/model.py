@@ -55,6 +55,25 @@ class Healthcheck:
 
 
 @dataclass(frozen=True)
+class HealthCheckResult:
+    """One probe of a health check: `exit_code` is -1 where it took too long or could not be run; `output` its beginning."""
+
+    start: str = ""
+    end: str = ""
+    exit_code: int = 0
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Health:
+    """`status` is starting, healthy or unhealthy; `log` has the last five probes."""
+
+    status: str = ""
+    failing_streak: int = 0
+    log: list[HealthCheckResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Config:
     hostname: str = ""
     domainname: str = ""
@@ -151,7 +170,7 @@ class MountPoint:
 class HostConfig:
     """Sizes in bytes; `nano_cpus` in billionths of a processor; `console_size` is height, width.
 
-    `runtime` is empty for a container, `vm` for a machine.
+    `runtime` is empty for a container, `vm` for a machine. `health_on_failure` (bothy's own): none, kill, restart or stop.
     """
 
     binds: list[str] = field(default_factory=list)
@@ -219,6 +238,7 @@ class HostConfig:
     ulimits: list[Ulimit] = field(default_factory=list)
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
+    health_on_failure: str = ""
     console_size: list[int] | None = None
 
 
@@ -328,6 +348,7 @@ class Workload:
     log_path: str = ""
     warnings: list[str] = field(default_factory=list)
     manually_stopped: bool = False
+    health: Health | None = None
 
     def dns_names(self, network: str) -> list[str]:
         """The names by which the others on a network (by name) find it."""

@@ -38,7 +38,7 @@ MIGRATIONS = (
 RESERVE = 256 * 1024
 STATE = (
     "status", "pid", "exit_code", "error", "oom_killed", "started", "finished", "restart_count", "id_base", "endpoints",
-    "ports", "warnings", "manually_stopped",
+    "ports", "warnings", "manually_stopped", "health",
 )  # fmt: skip
 _ASKED = tuple(f.name for f in dataclasses.fields(Workload) if f.name not in STATE)
 

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import replace
 
-from bothy.engine import binds, limits, merge, names, ports, security, times
+from bothy.engine import binds, health, limits, merge, names, ports, security, times
 from bothy.engine.containers import mounting, network, sharing
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
@@ -196,5 +196,3 @@ def _hostname(hall: Hall, config: Config, host: HostConfig, identity: str) -> st
     if sharing.is_shared(host):
         return sharing.target(hall, host).record.config.hostname
     return os.uname().nodename if host.network_mode == "host" else identity[:12]
-
-

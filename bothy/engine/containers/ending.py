@@ -43,6 +43,7 @@ class KeeperListener:
 
     def keeper_exec_exited(self, exec_id: str, code: int) -> None:
         self._hall.execs.exited(self._live, exec_id, code)
+        self._hall.healths.exited(self._live, exec_id, code)
 
     def keeper_detached(self, exec_id: str) -> None:
         self._hall.tell(self._live.record, "detach", **({"execID": exec_id} if exec_id else {}))
@@ -66,6 +67,7 @@ def lost() -> Exit:
 
 def finish(hall: Hall, live: Live, exit_: Exit) -> None:
     """A run has ended. Never fails: what can not be written or given back now is logged and repaired later."""
+    hall.healths.end(live)
     record = live.record
     live.keeper = None
     if exit_.error:

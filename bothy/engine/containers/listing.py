@@ -48,7 +48,7 @@ def _matches(record: Workload, filters: matching.Filters) -> bool:
         and _any(filters, "network", lambda v: v == record.host_config.network_mode or any(v in e for e in _endpoints(record)))
         and _any(filters, "volume", lambda v: any(v in (m.name, m.destination, m.source) for m in record.mounts))
         and _any(filters, "runtime", lambda v: v == ("vm" if record.wall is Wall.VM else "bothy"))
-        and _any(filters, "health", lambda v: v == "none")
+        and _any(filters, "health", lambda v: v == (record.health.status if record.health else "none"))
         and _any(filters, "is-task", lambda v: v.lower() in ("0", "false"))
         and _any(filters, "publish", lambda v: bool(_numbers(v) & _bound(record)))
         and _any(filters, "expose", lambda v: bool(_numbers(v) & set(ports.exposed(record.config.exposed_ports))))

@@ -79,6 +79,26 @@ async def restart(hall: Hall, live: Live, timeout: int | None, word: str) -> Non
     hall.tell(live.record, "restart")
 
 
+async def kill_unhealthy(hall: Hall, live: Live) -> None:
+    """SIGKILL because its health check fails. Nobody wanted it down: its restart policy says what follows."""
+    keeper, ended = await _running(live)
+    if keeper is not None and ended is not None:
+        await _kill(hall, live, keeper, ended)
+
+
+async def restart_unhealthy(hall: Hall, live: Live) -> None:
+    """`restart` because its health check fails."""
+    await restart(hall, live, None, "")
+
+
+async def stop_unhealthy(hall: Hall, live: Live) -> None:
+    """`stop` because its health check fails; it stays down."""
+    await stop(hall, live, None, "")
+
+
+ON_FAILURE = {"kill": kill_unhealthy, "restart": restart_unhealthy, "stop": stop_unhealthy}
+
+
 async def pause(hall: Hall, live: Live) -> None:
     """Freeze it. Raises Conflict when it does not run or is paused already."""
     async with live.lock:

@@ -59,6 +59,9 @@ def status_text(workload: Workload, now: float) -> str:
     up = values.duration(max(0.0, now - values.unix(workload.started)))
     ago = values.duration(max(0.0, now - values.unix(workload.finished)))
     match workload.status:
+        case Status.RUNNING if workload.health:
+            starting = workload.health.status == "starting"
+            return f"Up {up} ({'health: starting' if starting else workload.health.status})"
         case Status.RUNNING:
             return f"Up {up}"
         case Status.PAUSED:
@@ -156,9 +159,10 @@ def mount(record: MountRecord) -> dict[str, Any]:
 
 
 def state(workload: Workload) -> dict[str, Any]:
-    """State: the word, and the booleans that say the same."""
+    """State: the word, and the booleans that say the same; Health only where there is a check."""
     status = workload.status
     up = status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+    health = {"Health": API.to_data(workload.health)} if workload.health else {}
     return {
         "Status": state_word(workload),
         "Running": up,
@@ -171,6 +175,7 @@ def state(workload: Workload) -> dict[str, Any]:
         "Error": workload.error,
         "StartedAt": values.moment(workload.started),
         "FinishedAt": values.moment(workload.finished),
+        **health,
     }
 
 
