@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from bothy.engine.heavy import heavy
 from bothy.errors import BothyError
@@ -18,7 +18,7 @@ from bothy.images.inflating import ENOUGH, inflate, is_compressed
 _READ = 256 * 1024
 
 
-async def plain(archive: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def plain(archive: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The pieces of a tar. Raises what `archive` does, and Invalid for damaged data."""
     head = b""
     async for piece in archive:
@@ -36,7 +36,7 @@ async def plain(archive: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _inflated(head: bytes, archive: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _inflated(head: bytes, archive: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     ours, theirs = socket.socketpair()
     reading, writing = os.pipe2(os.O_CLOEXEC)
     ours.setblocking(False)
