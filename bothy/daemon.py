@@ -57,13 +57,19 @@ def main() -> int:
         return 1
     try:
         sock = listening_socket(paths.socket)
-        asyncio.run(_serve(paths, Settings(debug=options.debug, spares=int(os.environ.get("BOTHY_SPARES") != "0")), sock))
+        asyncio.run(_serve(paths, _settings(debug=options.debug), sock))
     except BothyError as exc:
         print(f"bothyd: {exc}", file=sys.stderr)
         return 1
     finally:
         os.close(lock)
     return 0
+
+
+def _settings(*, debug: bool) -> Settings:
+    """The settings that the environment has; the rest are the defaults."""
+    resolv_conf = os.environ.get("BOTHY_RESOLV_CONF") or Settings.resolv_conf
+    return Settings(debug=debug, spares=int(os.environ.get("BOTHY_SPARES") != "0"), resolv_conf=os.path.abspath(resolv_conf))
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

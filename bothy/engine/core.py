@@ -25,6 +25,7 @@ from bothy.engine.images import Images
 from bothy.engine.networks import Networks
 from bothy.engine.ranges import Ranges
 from bothy.engine.records import Records
+from bothy.engine.resolver import Resolver
 from bothy.engine.settings import Settings
 from bothy.engine.spares import Spares
 from bothy.engine.spawner import Revival, Spawner
@@ -80,16 +81,20 @@ class Engine:
         self.volume_files = VolumeFiles(self._hall)
         self.templates = Templates(self._hall)
         self.events = self._hall.events
+        self._resolver = Resolver(paths, self._hall.networks.names, settings.resolv_conf)
         self.system = System(self._hall, records.meta("engine-id", str(uuid.uuid4())))
 
     async def start(self) -> None:
         """Start the spawner and recover. Raises Unavailable, Broken, OSError; then the spawner has been told not to try again."""
         self._hall.spawner.start()
         try:
+            await self._resolver.adopt()
             await recovery.recover(self._hall)
+            self._resolver.settle({live.id for live in self._hall.workloads if live.keeper is not None})
             self.networks.watch()
         except BaseException:
             self._hall.spawner.close(goodbye=True)
+            await self._resolver.close(end=False)
             raise
         self._hall.spawner.fill_pool()
         _log.info("ready: %d workloads", len(self._hall.workloads))
@@ -116,7 +121,9 @@ class Engine:
         hall.spawner.close(goodbye=True)
         hall.inotify.close()
         self.networks.unwatch()
-        if teardown and not any(live.keeper for live in hall.workloads):
+        running = any(live.keeper for live in hall.workloads)
+        await self._resolver.close(end=not running)
+        if teardown and not running:
             hall.networks.teardown()
             recovery.remove_parent_cgroups(self.paths.scope)
             hall.volumes.mounts.close()

@@ -30,6 +30,7 @@ MAP_ANY, MAP_ONE, MAP_NAMES = "published", "published_on", "names"
 IP, IP6 = "ip", "ip6"
 FAMILIES = (IP, IP6)
 _PROTOCOLS = "{ tcp, udp, sctp }"
+_QUERIES = "meta l4proto { tcp, udp } th dport 53"
 _LOOPBACK = {IP: "127.0.0.0/8", IP6: "::1"}
 
 
@@ -99,7 +100,7 @@ class Table:
 def _maps(family: str) -> dict[str, str]:
     kind = "ipv4_addr" if family == IP else "ipv6_addr"
     any_, to = "inet_proto . inet_service", f"{kind} . inet_service"
-    return {MAP_ANY: f"{any_} : {to}", MAP_ONE: f"{kind} . {any_} : {to}", MAP_NAMES: f"ifname . {kind} : {to}"}
+    return {MAP_ANY: f"{any_} : {to}", MAP_ONE: f"{kind} . {any_} : {to}", MAP_NAMES: f"ifname : {to}"}
 
 
 def _joined(data: Any) -> str:
@@ -117,6 +118,7 @@ def tables(scope: str, networks: Iterable[Network], elements: Iterable[Element] 
 
 def _table(family: str, scope: str, networks: list[Network], elements: Sequence[Element]) -> Table:
     ours = _names(networks)
+    gateways = ", ".join(at for n in networks if (at := n.gateway if family == IP else n.gateway6))
     to_maps = [
         f"meta l4proto {_PROTOCOLS} dnat {family} to {family} daddr . meta l4proto . th dport map @{MAP_ONE}",
         f"meta l4proto {_PROTOCOLS} dnat {family} to meta l4proto . th dport map @{MAP_ANY}",
@@ -130,8 +132,9 @@ def _table(family: str, scope: str, networks: list[Network], elements: Sequence[
             [
                 # a neighbour must not reach what is published on the loopback by naming 127.0.0.1 in its packets
                 f"{family} daddr {_LOOPBACK[family]} return",
-                # first: who publishes port 53 does not answer for us
-                f"meta l4proto {{ tcp, udp }} th dport 53 dnat {family} to iifname . {family} daddr map @{MAP_NAMES}",
+                # First, for who publishes port 53 does not answer for us. Whichever gateway is asked, the one that answers is that
+                # of the network that the query comes from: a workload may have left the one that its resolv.conf names.
+                f"{family} daddr {{ {gateways} }} {_QUERIES} dnat {family} to iifname map @{MAP_NAMES}",
                 "fib daddr type local jump publish",
             ],
         ),
@@ -197,8 +200,8 @@ def element(port: Published, address: str) -> Element:
 
 
 def name_element(bridge: str, gateway: str, port: int) -> Element:
-    """The map element by which the queries that a network's own workloads send to its gateway reach the DNS server there."""
-    return Element(IP6 if ":" in gateway else IP, MAP_NAMES, (f'"{bridge}"', gateway), (gateway, str(port)))
+    """The map element by which the queries of a network's workloads reach the DNS server at its gateway."""
+    return Element(IP6 if ":" in gateway else IP, MAP_NAMES, (f'"{bridge}"',), (gateway, str(port)))
 
 
 def add_elements(scope: str, elements: Iterable[Element]) -> str:

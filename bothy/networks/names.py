@@ -1,7 +1,7 @@
 """The text of the files by which a workload finds names: resolv.conf, hosts, hostname. Pure, but for reading the host's own.
 
-A workload has a loopback of its own, so nameservers at the host's loopback (systemd-resolved, dnsmasq) are of no use in it
-and are left out.
+A workload on a network asks the DNS server at its gateway, which asks the host's own. One that has none has a loopback of its own
+all the same, so nameservers at the host's loopback (systemd-resolved, dnsmasq) are of no use in it and are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from bothy.errors import Invalid
 
 RESOLV_CONF = "/etc/resolv.conf"
 RESOLVED_CONF = "/run/systemd/resolve/resolv.conf"
+MAX_SERVERS = 3
+"""As many as resolvers look at (MAXNS, resolv.conf(5))."""
 _LOCAL_HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -23,9 +25,9 @@ ff02::2\tip6-allrouters
 """
 
 
-def host_resolv_conf() -> str:
+def host_resolv_conf(path: str = RESOLV_CONF) -> str:
     """The host's resolv.conf, or systemd-resolved's with the real servers where that only names its stub. Empty without one."""
-    text = _read(RESOLV_CONF)
+    text = _read(path)
     servers = nameservers(text)
     if servers and all(server.startswith("127.0.0.53") for server in servers):
         return _read(RESOLVED_CONF) or text
@@ -44,19 +46,26 @@ def resolv_conf(
     servers: Sequence[str] = (),
     search: Sequence[str] = (),
     options: Sequence[str] = (),
+    gateways: Sequence[str] = (),
 ) -> str:
     """A workload's resolv.conf: the host's (as text), without its loopback servers; what is given takes the place of what is there.
 
-    A search of `.` means none, as in Docker. Raises Invalid for a server that is not an address.
+    With `gateways`, where our DNS server is, those are asked and nobody else: the server has been told of `servers`. A name without
+    a dot is then looked up as it is before a domain is appended (ndots:0, as in Docker), unless `options` or the host's say
+    otherwise. A search of `.` means none, as in Docker. Raises Invalid for a server that is not an address.
     """
     for server in servers:
         _address(server)
-    if not servers:
+    if gateways:
+        servers = gateways[:MAX_SERVERS]
+    elif not servers:
         servers = [server for server in nameservers(host) if _usable(server)]
     if not search:
         search = _words(host, ("search", "domain"))
     if not options:
         options = _words(host, ("options",))
+    if gateways and not any(option.startswith("ndots:") for option in options):
+        options = [*options, "ndots:0"]
     lines = [f"nameserver {server}" for server in servers]
     if not lines:
         lines.append("# no nameserver of the host can be reached from here; give one with --dns")

@@ -180,6 +180,14 @@ class Networks:
                 with contextlib.suppress(OSError):  # it has ended since
                     links.set_hairpin(lease.link)
 
+    def nameservers(self, workload: str) -> Names:
+        """Where a workload's names are looked up: at the gateways of its networks, that of its way out first."""
+        leases = self._leases.of(workload)
+        leading = way_out(leases)
+        leases.sort(key=lambda lease: lease is not leading)
+        found = [self.get(lease.network) for lease in leases]
+        return [n.gateway for n in found if n.gateway in self.names.ports(n.id)]
+
     # -- ports
 
     def publish(self, workload: str, requests: Sequence[PortRequest]) -> PublishedPorts:

@@ -141,13 +141,14 @@ def forget_names(hall: Hall, workload: str) -> None:
         _log.error("the names of %s can not be forgotten: %s", workload[:12], exc)
 
 
-def small_files(record: Workload, leases: list[Lease]) -> dict[str, str]:
+def small_files(hall: Hall, record: Workload, leases: list[Lease]) -> dict[str, str]:
     """Name to text. Raises Invalid for DNS servers and extra hosts that are none."""
     host = record.host_config
     own = spec.hostname(record)
-    resolv = names.host_resolv_conf()
+    resolv = names.host_resolv_conf(hall.settings.resolv_conf)
     if host.network_mode != "host" or host.dns or host.dns_search or host.dns_options:
-        resolv = names.resolv_conf(resolv, servers=host.dns, search=host.dns_search, options=host.dns_options)
+        at = hall.networks.nameservers(record.id)
+        resolv = names.resolv_conf(resolv, servers=host.dns, search=host.dns_search, options=host.dns_options, gateways=at)
     if host.network_mode == "host":
         hosts = _host_hosts() + _extra(host.extra_hosts)
     else:

@@ -159,7 +159,7 @@ async def _plan(hall: Hall, live: Live, leases: list[Lease]) -> KeeperPlan:
     record, settings = live.record, hall.settings
     folder = hall.paths.container(live.id)
     shared = sharing.is_shared(record.host_config)
-    files = sharing.small_files(hall, record) if shared else network.small_files(record, leases)
+    files = sharing.small_files(hall, record) if shared else network.small_files(hall, record, leases)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         peer = sharing.target(hall, record.host_config).record.id_base if shared else -1
