@@ -269,7 +269,6 @@ class Endpoint:
     address: str
     gateway: str
     mac: str
-    aliases: list[str] = field(default_factory=list)
     link: str = ""
     interface: str = ""
     priority: int = 0

@@ -13,7 +13,7 @@ from bothy.engine.model import EndpointConfig, Workload
 from bothy.errors import BothyError, Forbidden, NotFound, Unavailable
 from bothy.log import logger
 from bothy.networks import doctor
-from bothy.networks.catalog import BUILT_IN
+from bothy.networks.catalog import BUILT_IN, DEFAULT
 from bothy.networks.model import Network, NetworkRequest
 
 _log = logger("engine")
@@ -48,7 +48,9 @@ class Networks:
         ]
 
     async def get(self, ref: str) -> Network:
-        return self._hall.networks.get(ref)
+        """A network. Raises NotFound, Invalid. The default one has its subnet from the first look at it on."""
+        found = self._hall.networks.get(ref)
+        return self._hall.networks.ensure_default() if found.name == DEFAULT and not found.subnet else found
 
     def members(self, found: Network) -> _Workloads:
         """The running workloads that are on a network."""

@@ -12,10 +12,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from bothy.engine.containers.publishing import Bindings, PortChoice
 from bothy.engine.model import (
     Change,
     Config,
     Connection,
+    EndpointConfig,
     Event,
     ExecRequest,
     ExecSession,
@@ -23,11 +25,12 @@ from bothy.engine.model import (
     HostConfig,
     LogEntry,
     NetworkingConfig,
+    PublishedPort,
     Workload,
 )
 from bothy.images.model import Image
 from bothy.keeper.model import Client, Exit
-from bothy.networks.model import Network
+from bothy.networks.model import Network, NetworkRequest
 from bothy.paths import Paths
 
 Filters = dict[str, list[str]]
@@ -42,6 +45,7 @@ Numbers = list[int]
 Workloads = list[Workload]
 ImageList = list[Image]
 NetworkList = list[Network]
+Published = list[PublishedPort]
 
 
 class Containers(Protocol):
@@ -58,6 +62,8 @@ class Containers(Protocol):
     async def unpause(self, ref: str) -> None: ...
     async def update(self, ref: str, asked: HostConfig) -> Words: ...
     async def rename(self, ref: str, name: str) -> None: ...
+    async def add_ports(self, ref: str, bindings: Bindings) -> Published: ...
+    async def remove_ports(self, ref: str, choice: PortChoice) -> Published: ...
     async def remove(self, ref: str, *, force: bool, volumes: bool) -> None: ...
     async def prepare(self, ref: str, progress: Progress) -> None: ...
     def watch(self, ref: str, condition: str) -> asyncio.Future[Exit]: ...
@@ -120,6 +126,13 @@ class Images(Protocol):
 class Networks(Protocol):
     async def list(self, filters: Filters) -> NetworkList: ...
     async def get(self, ref: str) -> Network: ...
+    def members(self, found: Network) -> Workloads: ...
+    async def create(self, request: NetworkRequest) -> tuple[Network, Words]: ...
+    async def remove(self, ref: str) -> None: ...
+    async def prune(self, filters: Filters) -> Words: ...
+    async def connect(self, ref: str, workload: str, wanted: EndpointConfig) -> None: ...
+    async def disconnect(self, ref: str, workload: str, *, force: bool) -> None: ...
+    async def examine(self) -> dict[str, Any]: ...
 
 
 class Volumes(Protocol):

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from bothy.engine import binds, health, limits, merge, names, ports, security, times
-from bothy.engine.containers import mounting, network, sharing
+from bothy.engine.containers import links, mounting, network, sharing
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
 from bothy.errors import Invalid, NotFound, Unsupported
@@ -39,6 +39,7 @@ async def create(
     config = merge.merged(config, image.config)
     host, networking = normal(hall, config, host, networking, machine=wall is Wall.VM)
     warnings += check(hall, config, host, networking, machine=wall is Wall.VM)
+    links.check(hall, host, networking)
     wanted = binds.wanted(config, host)
     mounts = [mounting.record_of(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)

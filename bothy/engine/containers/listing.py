@@ -66,7 +66,7 @@ def _any(filters: matching.Filters, word: str, test: matching.Test) -> bool:
 
 
 def _endpoints(record: Workload) -> list[tuple[str, str]]:
-    return [(e.network, e.network_name) for e in record.endpoints]
+    return [(wanted.network_id if wanted else "", name) for name, wanted in record.networking.endpoints_config.items()]
 
 
 def _number(text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 
 from bothy.engine import spec
+from bothy.engine.containers import links
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, Endpoint, EndpointConfig, HostConfig, NetworkingConfig, Workload
 from bothy.errors import Invalid
@@ -142,7 +143,7 @@ def forget_names(hall: Hall, workload: str) -> None:
 
 
 def small_files(hall: Hall, record: Workload, leases: list[Lease]) -> dict[str, str]:
-    """Name to text. Raises Invalid for DNS servers and extra hosts that are none."""
+    """Name to text. Raises Invalid for DNS servers and extra hosts that are none, Conflict for a link to what does not run."""
     host = record.host_config
     own = spec.hostname(record)
     resolv = names.host_resolv_conf(hall.settings.resolv_conf)
@@ -154,6 +155,7 @@ def small_files(hall: Hall, record: Workload, leases: list[Lease]) -> dict[str, 
     else:
         leading = way_out(leases)
         addresses = [(address, own_names(record)) for lease in leases for address in lease.addresses]
+        addresses += links.lines(hall, record)
         hosts = names.hosts(addresses, host.extra_hosts, leading.gateway if leading else "")
     return {"resolv.conf": resolv, "hosts": hosts, "hostname": own + "\n"}
 

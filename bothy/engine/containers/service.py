@@ -8,15 +8,16 @@ from typing import Any
 
 from bothy.engine import filters as matching
 from bothy.engine import names
-from bothy.engine.containers import create, listing, plans, remove, start, stop, streams, update
+from bothy.engine.containers import create, listing, network, plans, publishing, remove, start, stop, streams, update
 from bothy.engine.hall import Hall
-from bothy.engine.model import Config, Connection, HostConfig, LogEntry, NetworkingConfig, Status, Workload
+from bothy.engine.model import Config, Connection, HostConfig, LogEntry, NetworkingConfig, PublishedPort, Status, Workload
 from bothy.errors import Conflict, Invalid
 from bothy.keeper.model import Client, Exit
 
 _Workloads = list[Workload]
 _Words = list[str]
 _Table = list[list[str]]
+_Published = list[PublishedPort]
 
 
 class Containers:
@@ -72,7 +73,15 @@ class Containers:
             if self._hall.workloads.has_name(new):
                 raise Conflict(f"the container name {new!r} is already in use", hint="choose another name")
             self._hall.workloads.change(live, name=new)
+            if live.keeper is not None:
+                network.tell_names(self._hall, live.record)
             self._hall.tell(live.record, "rename", oldName=f"/{old}")
+
+    async def add_ports(self, ref: str, bindings: publishing.Bindings) -> _Published:
+        return await publishing.add(self._hall, self._hall.workloads.find(ref), bindings)
+
+    async def remove_ports(self, ref: str, choice: publishing.PortChoice) -> _Published:
+        return await publishing.remove(self._hall, self._hall.workloads.find(ref), choice)
 
     async def remove(self, ref: str, *, force: bool, volumes: bool) -> None:
         await remove.remove(self._hall, self._hall.workloads.find(ref), force=force, volumes=volumes)

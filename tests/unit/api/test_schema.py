@@ -10,6 +10,7 @@ from bothy.api.server.schema import containers, images, networks, values
 from bothy.engine.model import (
     Config,
     Endpoint,
+    EndpointConfig,
     ExecRequest,
     ExecSession,
     HostConfig,
@@ -25,7 +26,7 @@ from tests.unit.api.double import ID, image, workload
 
 NOW = values.unix("2026-01-02T04:04:05Z")
 STARTED = "2026-01-02T03:04:05.000000000Z"
-ENDPOINT = Endpoint("9" * 64, "bridge", "172.30.0.2/16", "172.30.0.1", "02:00:00:00:00:02", ["alias"])
+ENDPOINT = Endpoint("9" * 64, "bridge", "172.30.0.2/16", "172.30.0.1", "02:00:00:00:00:02")
 PORTS = [
     PublishedPort(80, "tcp", "0.0.0.0", 8080),
     PublishedPort(80, "tcp", "::", 8080),
@@ -105,7 +106,10 @@ def test_a_summary():
 
 
 def test_inspect_of_what_runs():
-    record = running(endpoints=[ENDPOINT], ports=PORTS, config=Config(exposed_ports={"443/tcp": {}}, hostname="h"))
+    networking = NetworkingConfig({"bridge": EndpointConfig(aliases=["alias"])})
+    record = running(
+        endpoints=[ENDPOINT], ports=PORTS, config=Config(exposed_ports={"443/tcp": {}}, hostname="h"), networking=networking
+    )
     data = containers.inspect(record, Path("/f"), ["e1"])
     assert data["State"] == {
         "Status": "running", "Running": True, "Paused": False, "Restarting": False, "OOMKilled": False, "Dead": False, "Pid": 42,
@@ -148,8 +152,7 @@ def test_host_config_has_the_defaults_that_came_to_be():
 def test_what_is_asked_for_is_shown_before_it_is_attached():
     asked = NetworkingConfig({"net": None})
     assert list(values.networks(workload(networking=asked))) == ["net"]
-    assert list(values.networks(workload())) == ["bridge"]
-    assert list(values.networks(workload(host_config=HostConfig(network_mode="none")))) == ["none"]
+    assert values.networks(workload()) == {}
 
 
 def test_config_keeps_null_apart_from_empty():
@@ -193,3 +196,33 @@ def test_who_is_on_a_network():
             "IPv6Address": "",
         }
     }
+
+
+def test_a_networks_pools_are_shown_as_they_were_asked_for():
+    network = Network(
+        "9" * 64, "both", "bridge", "", subnet="10.1.0.0/16", gateway="10.1.0.1", ip_range="10.1.2.0/24", subnet6="fd00::/64",
+        gateway6="fd00::1", auxiliary={"a": "10.1.0.9", "b": "fd00::9"}, options={"o": "1"}, labels={"l": "2"},
+    )  # fmt: skip
+    data = networks.network(network)
+    assert data["IPAM"]["Config"] == [
+        {"Subnet": "10.1.0.0/16", "IPRange": "10.1.2.0/24", "Gateway": "10.1.0.1", "AuxiliaryAddresses": {"a": "10.1.0.9"}},
+        {"Subnet": "fd00::/64", "Gateway": "fd00::1", "AuxiliaryAddresses": {"b": "fd00::9"}},
+    ]
+    assert (data["EnableIPv6"], data["Options"], data["Labels"], data["Containers"]) == (True, {"o": "1"}, {"l": "2"}, {})
+
+
+def test_an_endpoint_of_both_versions():
+    end = Endpoint("9" * 64, "both", "10.1.0.2/16", "10.1.0.1", "02:42:0a:01:00:02", address6="fd00::2/64", gateway6="fd00::1")
+    asked = EndpointConfig({"IPv4Address": "10.1.0.2"}, aliases=["db"], gw_priority=3, network_id="9" * 64)
+    up = running(endpoints=[end], networking=NetworkingConfig({"both": asked}))
+    shown = values.networks(up)["both"]
+    assert (shown["IPAddress"], shown["IPPrefixLen"], shown["Gateway"]) == ("10.1.0.2", 16, "10.1.0.1")
+    assert (shown["GlobalIPv6Address"], shown["GlobalIPv6PrefixLen"], shown["IPv6Gateway"]) == ("fd00::2", 64, "fd00::1")
+    assert (shown["Aliases"], shown["GwPriority"], shown["DNSNames"][:2]) == (["db"], 3, ["web", "db"])
+    down = values.networks(workload(networking=NetworkingConfig({"both": asked})))["both"]
+    assert (down["NetworkID"], down["EndpointID"], down["IPAddress"], down["GlobalIPv6Address"]) == ("9" * 64, "", "", "")
+
+
+def test_links_are_shown_as_docker_does():
+    shown = containers.host_config(workload(host_config=HostConfig(links=["db", "db:alias", "/db:/web/x"])))["Links"]
+    assert shown == ["/db:/web/db", "/db:/web/alias", "/db:/web/x"]

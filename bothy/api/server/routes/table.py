@@ -77,11 +77,11 @@ IMAGES = [
 NETWORKS = [
     Route("GET", "/networks", networks.listing),
     Route("GET", "/networks/{id}", networks.inspect),
-    Route("POST", "/networks/create", unsupported("making networks", "use bridge, host or none")),
+    Route("POST", "/networks/create", networks.create),
     Route("POST", "/networks/prune", networks.prune),
-    Route("POST", "/networks/{id}/connect", unsupported("connecting a running container", "choose its network with --network")),
-    Route("POST", "/networks/{id}/disconnect", unsupported("disconnecting a running container")),
-    Route("DELETE", "/networks/{id}", unsupported("removing the built-in networks")),
+    Route("POST", "/networks/{id}/connect", networks.connect),
+    Route("POST", "/networks/{id}/disconnect", networks.disconnect),
+    Route("DELETE", "/networks/{id}", networks.remove),
 ]
 
 VOLUMES = [
@@ -102,7 +102,10 @@ SWARM = [
 
 BOTHY = [
     Route("POST", "/bothy/containers/{id}/prepare", bothy.prepare),
+    Route("POST", "/bothy/containers/{id}/ports", networks.add_ports),
+    Route("DELETE", "/bothy/containers/{id}/ports", networks.remove_ports),
     Route("POST", "/bothy/images/bootstrap", bothy.bootstrap),
+    Route("GET", "/bothy/networks/doctor", networks.doctor),
     Route("POST", "/bothy/volumes/{name}/rename", storage.rename),
     Route("POST", "/bothy/volumes/{name}/resize", storage.resize),
     Route("POST", "/bothy/volumes/{name}/clone", storage.clone),

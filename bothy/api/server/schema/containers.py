@@ -20,7 +20,6 @@ DEFAULT_SHM = 64 * 1024 * 1024
 _HOST_CONFIG: dict[str, Any] = {
     "ConsoleSize": [0, 0],
     "VolumeDriver": "",
-    "Links": None,
     "Cgroup": "",
     "CgroupParent": "",
     "Isolation": "",
@@ -45,7 +44,7 @@ _HOST_CONFIG: dict[str, Any] = {
     "MaskedPaths": None,
     "ReadonlyPaths": None,
 }
-_NULL_WHEN_EMPTY = ("Binds", "VolumesFrom", "CapAdd", "CapDrop", "ExtraHosts", "GroupAdd", "SecurityOpt", "Ulimits")
+_NULL_WHEN_EMPTY = ("Binds", "Links", "VolumesFrom", "CapAdd", "CapDrop", "ExtraHosts", "GroupAdd", "SecurityOpt", "Ulimits")
 _ABSENT_WHEN_EMPTY = ("Mounts", "StorageOpt", "Tmpfs", "Sysctls")
 
 
@@ -193,6 +192,7 @@ def host_config(workload: Workload) -> dict[str, Any]:
     """HostConfig as it was asked for, with the defaults that came to be."""
     asked = workload.host_config
     data: dict[str, Any] = {**_HOST_CONFIG, **API.to_data(asked)}
+    data["Links"] = [_shown_link(workload, text) for text in asked.links]
     for key in _NULL_WHEN_EMPTY:
         data[key] = data[key] or None
     data["Mounts"] = [{key: value for key, value in entry.items() if value} for entry in data["Mounts"]]
@@ -207,6 +207,12 @@ def host_config(workload: Workload) -> dict[str, Any]:
     data["RestartPolicy"]["Name"] = asked.restart_policy.name or "no"
     data["LogConfig"]["Type"] = asked.log_config.type or "json-file"
     return data
+
+
+def _shown_link(workload: Workload, text: str) -> str:
+    """`db:alias` as `/db:/web/alias`."""
+    name, _, alias = text.partition(":")
+    return text if text.startswith("/") else f"/{name}:/{workload.name}/{alias or name}"
 
 
 def network_settings(workload: Workload) -> dict[str, Any]:

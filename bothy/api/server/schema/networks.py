@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from bothy.api.server.schema import values
-from bothy.engine.model import Endpoint, Workload
+from bothy.engine.model import Endpoint, PublishedPort, Workload
 from bothy.networks.model import Network
 
 
 def network(found: Network, attached: Iterable[Workload] = ()) -> dict[str, Any]:
     """`GET /networks/{id}`, and an entry of `GET /networks` (which lists nobody under Containers)."""
-    ipam = [{"Subnet": found.subnet, "Gateway": found.gateway}] if found.subnet else []
     return {
         "Name": found.name,
         "Id": found.id,
@@ -20,10 +19,10 @@ def network(found: Network, attached: Iterable[Workload] = ()) -> dict[str, Any]
         "Scope": "local",
         "Driver": found.driver,
         "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": ipam},
+        "EnableIPv6": bool(found.subnet6),
+        "IPAM": {"Driver": "default", "Options": found.ipam_options or None, "Config": _pools(found)},
         "Internal": found.internal,
-        "Attachable": False,
+        "Attachable": found.attachable,
         "Ingress": False,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
@@ -33,11 +32,34 @@ def network(found: Network, attached: Iterable[Workload] = ()) -> dict[str, Any]
     }
 
 
+def _pools(found: Network) -> list[dict[str, Any]]:
+    pools = []
+    for version, subnet, ip_range, gateway in (
+        (4, found.subnet, found.ip_range, found.gateway),
+        (6, found.subnet6, found.ip_range6, found.gateway6),
+    ):
+        if subnet:
+            auxiliary = {name: address for name, address in found.auxiliary.items() if (":" in address) == (version == 6)}
+            pool = {"Subnet": subnet, "IPRange": ip_range, "Gateway": gateway, "AuxiliaryAddresses": auxiliary}
+            pools.append({key: value for key, value in pool.items() if value})
+    return pools
+
+
 def _member(workload: Workload, endpoint: Endpoint) -> dict[str, Any]:
     return {
         "Name": workload.name,
         "EndpointID": values.endpoint_id(workload.id, endpoint.network),
         "MacAddress": endpoint.mac,
         "IPv4Address": endpoint.address,
-        "IPv6Address": "",
+        "IPv6Address": endpoint.address6,
+    }
+
+
+def port(published: PublishedPort) -> dict[str, Any]:
+    """A port as `GET /containers/json` tells it."""
+    return {
+        "IP": published.host_ip,
+        "PrivatePort": published.container_port,
+        "PublicPort": published.host_port,
+        "Type": published.protocol,
     }

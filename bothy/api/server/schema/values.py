@@ -49,31 +49,32 @@ def endpoint_id(workload: str, network: str) -> str:
 
 def endpoint(workload: Workload, found: Endpoint) -> dict[str, Any]:
     """EndpointSettings of an attachment; addresses only while the workload is up."""
-    asked = workload.networking.endpoints_config.get(found.network_name)
-    address, _, prefix = found.address.partition("/")
-    up = workload.status.is_up
-    return {
-        **asked_endpoint(asked),
-        "Aliases": found.aliases or None,
-        "DNSNames": dns_names(workload, found.aliases),
-        "MacAddress": found.mac if up else "",
-        "NetworkID": found.network,
-        "EndpointID": endpoint_id(workload.id, found.network) if up else "",
-        "Gateway": found.gateway if up else "",
-        "IPAddress": address if up else "",
-        "IPPrefixLen": int(prefix or 0) if up else 0,
-    }
+    data = asked_endpoint(workload.networking.endpoints_config.get(found.network_name))
+    # Docker's default bridge has no names; here they are found there too
+    data["DNSNames"] = workload.dns_names(found.network_name) if found.address else None
+    data["NetworkID"] = found.network
+    if workload.status.is_up:
+        data["MacAddress"] = found.mac
+        data["EndpointID"] = endpoint_id(workload.id, found.network)
+        data["Gateway"], data["IPv6Gateway"] = found.gateway, found.gateway6
+        data["IPAddress"], _, prefix = found.address.partition("/")
+        data["IPPrefixLen"] = int(prefix or 0)
+        data["GlobalIPv6Address"], _, prefix = found.address6.partition("/")
+        data["GlobalIPv6PrefixLen"] = int(prefix or 0)
+    return data
 
 
 def asked_endpoint(asked: EndpointConfig | None) -> dict[str, Any]:
-    """EndpointSettings of an attachment that does not exist yet."""
+    """EndpointSettings of an attachment that does not exist (yet)."""
+    asked = asked or EndpointConfig()
     return {
-        "IPAMConfig": (asked.ipam_config or None) if asked else None,
-        "Links": (asked.links or None) if asked else None,
-        "Aliases": (asked.aliases or None) if asked else None,
-        "MacAddress": asked.mac_address if asked else "",
-        "DriverOpts": (asked.driver_opts or None) if asked else None,
-        "NetworkID": "",
+        "IPAMConfig": asked.ipam_config or None,
+        "Links": asked.links or None,
+        "Aliases": asked.aliases or None,
+        "MacAddress": asked.mac_address,
+        "DriverOpts": asked.driver_opts or None,
+        "GwPriority": asked.gw_priority,
+        "NetworkID": asked.network_id,
         "EndpointID": "",
         "Gateway": "",
         "IPAddress": "",
@@ -85,21 +86,11 @@ def asked_endpoint(asked: EndpointConfig | None) -> dict[str, Any]:
     }
 
 
-def dns_names(workload: Workload, aliases: list[str]) -> list[str]:
-    """The names by which others on the network find the workload."""
-    names = [workload.name, *aliases, workload.id[:12], workload.config.hostname]
-    return list(dict.fromkeys(name for name in names if name))
-
-
 def networks(workload: Workload) -> dict[str, Any]:
     """NetworkSettings.Networks: what is attached, and what is asked for and not attached yet."""
     found: dict[str, Any] = {e.network_name: endpoint(workload, e) for e in workload.endpoints}
     for name, asked in workload.networking.endpoints_config.items():
         found.setdefault("bridge" if name == "default" else name, asked_endpoint(asked))
-    if not found and not workload.config.network_disabled:
-        mode = network_mode(workload)
-        if not mode.startswith("container:"):
-            found[mode] = asked_endpoint(None)
     return found
 
 
