@@ -30,10 +30,11 @@ from bothy.containers.operations import (
     Overlay,
     Readonly,
     ReadonlyRoot,
+    SharedMemory,
     Sysctl,
 )
 from bothy.errors import StageError
-from bothy.linux import mounts, syscalls, terminal
+from bothy.linux import mounts, namespaces, syscalls, terminal
 from bothy.linux.mounts import make_file, make_folder, open_in_root
 
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
@@ -83,6 +84,11 @@ class Builder:
                     self._sources[number] = self._bind_source(operation)
                 except OSError as exc:
                     raise _no_source(operation, exc) from exc
+            elif isinstance(operation, SharedMemory):
+                try:
+                    self._sources[number] = _shared_memory(operation)
+                except OSError as exc:
+                    raise StageError("mount", f"{operation.describe()}: {exc.strerror}", errno=exc.errno or 0) from exc
             elif isinstance(operation, CgroupView):
                 for name, folder in self._cgroups:
                     tree = mounts.clone_tree(syscalls.AT_FDCWD, folder)
@@ -95,8 +101,8 @@ class Builder:
         self._null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
         for number, operation in enumerate(self._operations):
             try:
-                if isinstance(operation, Bind):
-                    self._bind(operation, self._sources[number])
+                if isinstance(operation, (Bind, SharedMemory)):
+                    self._attach(self._sources[number], operation.destination)
                 else:
                     self._doers[type(operation)](operation)
             except OSError as exc:
@@ -158,9 +164,6 @@ class Builder:
         syscalls.umount2(f"/proc/self/fd/{whole}", syscalls.MNT_DETACH)
         os.close(whole)
         self._attach(tree, layers.destination)
-
-    def _bind(self, bind: Bind, tree: int) -> None:
-        self._attach(tree, bind.destination)
 
     def _attach(self, tree: int, destination: str) -> None:
         make = make_folder if mounts.is_folder(tree) else make_file
@@ -252,7 +255,7 @@ class Builder:
         """By the host's /proc/sys, which shows the namespaces of who looks. Those of ipc belong to the container's root, and no
         capability opens them: be that for a moment."""
         path = sysctl.name if "/" in sysctl.name else sysctl.name.replace(".", "/")
-        os.seteuid(self._id_base)
+        os.seteuid(0 if path == "kernel/domainname" else self._id_base)  # which belongs to the host's root wherever it is
         try:
             fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -281,6 +284,26 @@ class Builder:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.ELOOP, "a symbolic link is in the place", path)
         return fd
+
+
+def _shared_memory(operation: SharedMemory) -> int:
+    """A detached copy of what is mounted there. What is there is whatever the other container has made of it: nothing of it is
+    looked at, and no name leads out of its root."""
+    here = namespaces.open_namespace("mount")
+    there = os.open(operation.namespace, os.O_RDONLY | os.O_CLOEXEC)
+    namespaces.join(there, "mount")
+    try:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = open_in_root(root, operation.destination, os.O_PATH | os.O_DIRECTORY)
+        tree = mounts.clone_tree(place)
+        os.close(place)
+        os.close(root)
+    finally:
+        namespaces.join(here, "mount")
+        os.close(there)
+        os.close(here)
+    mounts.set_attributes(tree, propagation=syscalls.MS_PRIVATE)
+    return tree
 
 
 def show_idmapped(store: str, userns: int) -> None:

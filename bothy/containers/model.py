@@ -31,6 +31,7 @@ class ContainerPlan:
 
     `attachments` are its interfaces, in their order (none with the modes `none` and `host`).
     `cgroup` is the path below each cgroup root (`/bothy/<id>`). `seccomp` is the path of a compiled BPF program, or empty.
+    `shm`: the path of a mount namespace whose /dev/shm is this container's too.
     `idmapped_binds`: bind mounts get the container's id range too (host uid 0 shows as container uid 0).
     """
 
@@ -43,4 +44,5 @@ class ContainerPlan:
     seccomp: str = ""
     init: bool = False
     idmapped_binds: bool = True
+    shm: str = ""
     warnings: list[str] = field(default_factory=list)

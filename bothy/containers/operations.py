@@ -59,6 +59,17 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class SharedMemory:
+    """The /dev/shm of the mount namespace at the path `namespace`."""
+
+    namespace: str
+    destination: str = "/dev/shm"
+
+    def describe(self) -> str:
+        return f"another container's {self.destination}"
+
+
+@dataclass(frozen=True)
 class Layers:
     """An image, read-only: layer folders (host paths below the overlay's store, topmost first), or what is at `subpath` in it."""
 
@@ -151,4 +162,5 @@ class Sysctl:
         return f"sysctl -w {self.name}={self.value}"
 
 
-Operation = Overlay | Filesystem | Bind | Layers | CgroupView | Node | Link | Console | Mask | Readonly | ReadonlyRoot | Sysctl
+_Mounted = Overlay | Filesystem | Bind | SharedMemory | Layers | CgroupView
+Operation = _Mounted | Node | Link | Console | Mask | Readonly | ReadonlyRoot | Sysctl

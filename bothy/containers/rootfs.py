@@ -16,6 +16,7 @@ from bothy.containers.operations import (
     Overlay,
     Readonly,
     ReadonlyRoot,
+    SharedMemory,
     Sysctl,
 )
 from bothy.errors import StageError
@@ -29,7 +30,7 @@ _DEV_LINKS = (
 _DATA_LESS = ("proc", "sysfs", "mqueue")  # file systems that take no words
 _IGNORED = ("tmpcopyup", "notmpcopyup", "copy", "nocopy", "z", "Z", "consistent", "cached", "delegated", "rro")
 _SUBDIR, _LAYER = "X-mount.subdir=", "lowerdir+="
-_IPC_SYSCTLS = (
+IPC_SYSCTLS = (
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
     "kernel.shm_rmid_forced",
 )  # fmt: skip
@@ -42,7 +43,10 @@ def plan(container: ContainerPlan) -> list[Operation]:
     operations: list[Operation] = [
         Overlay(rootfs.store, rootfs.lowers, rootfs.upper, rootfs.work, bool(container.id_base), rootfs.volatile)
     ]
-    operations += [_mount(mount, container) for mount in spec.mounts]
+    operations += [
+        SharedMemory(container.shm) if container.shm and mount.destination == "/dev/shm" else _mount(mount, container)
+        for mount in spec.mounts
+    ]
     operations += [Node(d.path, d.type, d.major, d.minor, d.file_mode, d.uid, d.gid) for d in linux.devices]
     if any(mount.destination == "/dev" and mount.type == "tmpfs" for mount in spec.mounts):
         operations += [Link(path, target) for path, target in _DEV_LINKS]
@@ -101,7 +105,7 @@ def _sysctl(name: str, value: str, container: ContainerPlan) -> Sysctl:
     private = {namespace.type for namespace in container.spec.linux.namespaces}
     own = (
         (name.startswith("net.") and "network" in private)
-        or ((name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")) and "ipc" in private)
+        or ((name in IPC_SYSCTLS or name.startswith("fs.mqueue.")) and "ipc" in private)
         or (name == "kernel.domainname" and "uts" in private)
     )
     if not own or ".." in name or "//" in name or name.endswith("/"):

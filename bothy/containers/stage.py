@@ -195,6 +195,8 @@ def _join_sandbox(plan: ContainerPlan, sandbox: Sandbox) -> None:
             namespaces.join(fd, kind)
     if "uts" in listed and plan.spec.hostname and not listed["uts"]:
         socket.sethostname(plan.spec.hostname)
+        if plan.spec.domainname:
+            syscalls.setdomainname(plan.spec.domainname)
 
 
 def _enter_userns(plan: ContainerPlan, sandbox: Sandbox) -> None:

@@ -81,7 +81,7 @@ class Container(Running):
         parent. The calling process's children are born in the container from here on."""
         container = cls(plan, None, sibling=True)
         container._pid, container._pidfd = pid, pidfd
-        if _own_pids(plan):
+        if any(namespace.type == "pid" for namespace in plan.spec.linux.namespaces):
             syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
         return container
 
@@ -97,8 +97,7 @@ class Container(Running):
         streams = (stdio.stdin, stdio.stdout, stdio.stderr)
         try:
             self._cgroup.create(plan.spec.linux.resources)
-            if _own_pids(plan):
-                syscalls.unshare(syscalls.CLONE_NEWPID)
+            _be_born_inside(plan)
             started = self._spawn(
                 lambda sock: stage.init(plan, sandbox, self._cgroup, sock, streams),
                 lambda: self._connect(sandbox),
@@ -225,8 +224,15 @@ def _await_exec(sock: socket.socket, given: dict[str, int]) -> list[str]:
     return warnings
 
 
-def _own_pids(plan: ContainerPlan) -> bool:
-    return any(namespace.type == "pid" and not namespace.path for namespace in plan.spec.linux.namespaces)
+def _be_born_inside(plan: ContainerPlan) -> None:
+    """Have this process's children born in the container's pid namespace: its own, another one's, or the host's."""
+    for namespace in plan.spec.linux.namespaces:
+        if namespace.type == "pid" and not namespace.path:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+        elif namespace.type == "pid":
+            fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+            namespaces.join(fd, "pid")
+            os.close(fd)
 
 
 def _kinds(plan: ContainerPlan) -> int:

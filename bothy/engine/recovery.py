@@ -36,6 +36,8 @@ async def recover(hall: Hall) -> None:
     """Reconcile records, keepers, folders, networks and cgroups. Raises Unavailable or Broken when the state can not be read."""
     hall.workloads.load()
     hall.execs.load()
+    for live in hall.workloads:
+        hall.ranges.adopt(live.record.id_base)  # each gives it back at its end, also those whose end is found below
     found = await _meet_keepers(hall)
     for live in hall.workloads:
         if live.id in found:
@@ -137,6 +139,7 @@ def _lost() -> Exit:
 
 def _never_started(hall: Hall, live: Live) -> None:
     record = live.record
+    hall.ranges.give_back(record.id_base)
     # What has been counted was a restart: it is to come.
     status = Status.RESTARTING if record.restart_count else Status.EXITED if record.finished else Status.CREATED
     error = "the engine was killed while this was being started"
@@ -151,7 +154,6 @@ def _adopt(hall: Hall, live: Live, keeper: Keeper, running: Running) -> None:
     live.keeper = keeper
     live.ended = asyncio.get_running_loop().create_future()
     live.oom = running.oom
-    hall.ranges.adopt(record.id_base)
     leases = [network.lease_of(record, endpoint) for endpoint in record.endpoints if endpoint.address]
     for lease in leases:
         ports = [p for p in record.ports if lease is way_out(leases, 6 if ":" in p.host_ip else 4)]

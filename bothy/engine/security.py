@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bothy.containers import defaults
+from bothy.containers.rootfs import IPC_SYSCTLS
 from bothy.engine.model import DeviceMapping, HostConfig
 from bothy.errors import Invalid, NotFound, Unsupported
 from bothy.oci.runtime import Device, DeviceRule
@@ -62,13 +63,8 @@ def check(asked: HostConfig, *, machine: bool) -> list[str]:
     for group in asked.group_add:
         if not group or (group.isascii() and group.isdecimal() and int(group) > _MOST):
             raise Invalid(f"unable to find group {group}", hint=f"give the name of a group in the image, or a number up to {_MOST}")
-    for name in asked.sysctls:
-        if not _is_namespaced(name):
-            raise Invalid(
-                f"sysctl {name!r} is not in a separate kernel namespace", hint="net.*, kernel.shm*, kernel.msg*, fs.mqueue.* are"
-            )
-        if name.startswith("net.") and asked.network_mode == "host":
-            raise Invalid(f"sysctl {name!r} not allowed in host network namespace")
+    if not machine:
+        _check_sysctls(asked)
     if asked.devices and machine:
         raise Unsupported("a machine can not be given a device of the host", hint="run it as a container")
     if machine and found.seccomp not in ("default", "unconfined"):
@@ -77,23 +73,39 @@ def check(asked: HostConfig, *, machine: bool) -> list[str]:
 
 
 def _check_namespaces(asked: HostConfig, *, machine: bool) -> None:
-    for flag, mode, known in (
-        ("--ipc", asked.ipc_mode, ("", "private", "shareable", "none")),
-        ("--pid", asked.pid_mode, ("", "private")),
-        ("--uts", asked.uts_mode, ("", "private")),
-        ("--cgroupns", asked.cgroupns_mode, ("", "private")),
-        ("--userns", asked.userns_mode, ("", "private", "host")),
+    for flag, word, mode, known in (
+        ("--ipc", "IPC", asked.ipc_mode, ("", "private", "shareable", "none", "host", "container:NAME")),
+        ("--pid", "PID", asked.pid_mode, ("", "private", "host", "container:NAME")),
+        ("--uts", "UTS", asked.uts_mode, ("", "private", "host")),
+        ("--cgroupns", "cgroup namespace", asked.cgroupns_mode, ("", "private", "host")),
+        ("--userns", "user namespace", asked.userns_mode, ("", "private", "host")),
     ):
-        if mode.startswith("container:") or (mode == "host" and "host" not in known):
-            raise Unsupported(f"{flag} {mode} is not supported yet", hint=f"leave {flag} out")
-        if mode not in known:
-            raise Invalid(f"{flag}: invalid mode {mode!r}", hint=f"use one of: {', '.join(filter(None, known))}")
+        is_other = mode.startswith("container:") and mode != "container:" and "container:NAME" in known
+        if not is_other and mode not in known:
+            raise Invalid(f"invalid {word} mode: {mode}", hint=f"{flag} takes {', '.join(filter(None, known))}")
+        if machine and (is_other or mode == "host" or (flag == "--ipc" and mode == "none")) and flag != "--userns":
+            raise Unsupported(f"{flag} {mode} is not for a machine: it has a kernel of its own", hint=f"leave {flag} out")
     if machine and asked.network_mode == "host":
         raise Unsupported("a machine can not share the host's network: it has a kernel of its own", hint="use --network bridge")
 
 
-def _is_namespaced(name: str) -> bool:
-    return name.startswith(("net.", "fs.mqueue.", "kernel.shm", "kernel.msg")) or name in ("kernel.sem", "kernel.domainname")
+def _check_sysctls(asked: HostConfig) -> None:
+    """Only what belongs to the container's own namespaces may be set. Raises Invalid in runc's words (validate/validator.go)."""
+    for given in asked.sysctls:
+        name = given.replace("/", ".")
+        if name in IPC_SYSCTLS or name.startswith("fs.mqueue."):
+            if asked.ipc_mode == "host":
+                raise Invalid(f'sysctl "{given}" is not allowed in the hosts ipc namespace', hint="leave out --ipc host")
+        elif name.startswith("net."):
+            if asked.network_mode == "host":
+                raise Invalid(f'sysctl "{given}" not allowed in host network namespace', hint="leave out --network host")
+        elif name == "kernel.hostname":
+            raise Invalid(f'sysctl "{given}" is not allowed as it conflicts with the OCI "hostname" field', hint="use --hostname")
+        elif name != "kernel.domainname" or asked.uts_mode == "host":
+            raise Invalid(
+                f'sysctl "{given}" is not in a separate kernel namespace',
+                hint="net.*, kernel.shm*, kernel.msg*, fs.mqueue.* are; a machine has them all",
+            )
 
 
 def devices(mappings: Iterable[DeviceMapping]) -> tuple[list[Device], list[DeviceRule]]:

@@ -18,7 +18,7 @@ from bothy.engine.model import ExecRequest, HostConfig, Workload
 from bothy.errors import Invalid
 from bothy.linux.links import Attachment
 from bothy.machines.model import Disk, MachinePlan, Share
-from bothy.oci.runtime import Box, IdMapping, Linux, Mount, Process, Resources, Root, Spec, User
+from bothy.oci.runtime import Box, IdMapping, Linux, Mount, Namespace, Process, Resources, Root, Spec, User
 from bothy.paths import Paths
 
 FILES = ("resolv.conf", "hostname", "hosts")
@@ -27,17 +27,21 @@ _SUBDIR = "X-mount.subdir="
 
 @dataclass(frozen=True)
 class Place:
-    """What a start has found or been given for a workload. `peer`: the first id of who it shares a network with; -1: nobody."""
+    """What a start has found or been given for a workload. `peer`: the first id of who it shares a network with; -1: nobody.
+    `joined`: paths of others' namespaces by their kind; of a mount namespace it gets /dev/shm."""
 
     lowers: Sequence[Path] = ()
     images: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     attachments: Sequence[Attachment] = ()
     seccomp: str = ""
     peer: int = -1
+    joined: Mapping[str, str] = field(default_factory=dict)
 
 
 def hostname(record: Workload) -> str:
     """The name that the workload has inside: its own, the beginning of its id, or the host's with the host's network."""
+    if record.host_config.uts_mode == "host":
+        return os.uname().nodename
     if record.config.hostname:
         return record.config.hostname
     return os.uname().nodename if record.host_config.network_mode == "host" else record.id[:12]
@@ -112,6 +116,11 @@ def mounts(record: Workload, folder: Path, shm_size: int) -> list[Mount]:
     ]
     if host.ipc_mode == "none":
         found = [m for m in found if m.destination != "/dev/shm"]
+    if host.ipc_mode == "host":
+        found = [
+            Mount("/dev/shm", "bind", "/dev/shm", ["bind", "nosuid", "nodev", "noexec"]) if m.destination == "/dev/shm" else m
+            for m in found
+        ]
     small = [(f"/etc/{name}", folder / name) for name in FILES]
     access = "ro" if host.readonly_rootfs else "rw"
     found += [Mount(t, "bind", str(s), ["bind", access, "rprivate"]) for t, s in small if t not in targets]
@@ -159,28 +168,41 @@ def resources(record: Workload) -> Resources:
     return limits.resources(host, rules + security.devices(host.devices)[1])
 
 
-def spec(record: Workload, folder: Path, shm_size: int, peer: int = -1) -> tuple[Spec, list[str]]:
+def _namespaces(record: Workload, joined: Mapping[str, str]) -> list[Namespace]:
+    """All that are not the host's; what is joined with its path. The network's the spawner is told."""
+    host = record.host_config
+    modes = {
+        "network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode, "uts": host.uts_mode, "cgroup": host.cgroupns_mode
+    }  # fmt: skip
+    kinds = [kind for kind in defaults.NAMESPACES if modes.get(kind) != "host"]
+    return [
+        Namespace(kind, "" if kind == "mount" else joined.get(kind, "")) for kind in (*kinds, *(["user"] if record.id_base else []))
+    ]
+
+
+def spec(record: Workload, folder: Path, shm_size: int, place: Place = Place()) -> tuple[Spec, list[str]]:
     """The OCI spec, and warnings. `folder` holds hosts, hostname and resolv.conf; `shm_size` is the default."""
     host = record.host_config
     main, warnings = process(record)
-    private = [kind for kind in defaults.NAMESPACES if not (kind == "network" and host.network_mode == "host")]
+    private = _namespaces(record, place.joined)
     ids = [IdMapping(0, record.id_base)] if record.id_base else []
     open_paths = host.privileged or security.options(host.security_opt, privileged=host.privileged).open_system_paths
     masked = host.masked_paths if host.masked_paths is not None else list(defaults.MASKED_PATHS)
     readonly = host.readonly_paths if host.readonly_paths is not None else list(defaults.READONLY_PATHS)
     nodes = defaults.host_devices() if host.privileged and record.wall == "container" else defaults.devices()
     linux = Linux(
-        namespaces=defaults.namespaces(private=(*private, "user") if record.id_base else private),
+        namespaces=private,
         uid_mappings=ids,
         gid_mappings=ids,
         devices=nodes + security.devices(host.devices)[0],
         resources=resources(record),
         masked_paths=[] if open_paths else masked,
         readonly_paths=[] if open_paths else readonly,
-        sysctl={**_sysctls(record.id_base, peer, has_network="network" in private), **host.sysctls},
+        sysctl={**_sysctls(record.id_base, place.peer, has_network=host.network_mode != "host"), **host.sysctls},
     )
     root = Root(str(folder), readonly=host.readonly_rootfs)
-    return Spec(main, root, hostname(record), mounts(record, folder, shm_size), linux), warnings
+    domain = record.config.domainname if host.uts_mode != "host" else ""
+    return Spec(main, root, hostname(record), mounts(record, folder, shm_size), linux, domainname=domain), warnings
 
 
 def _sysctls(id_base: int, peer: int, *, has_network: bool) -> dict[str, str]:
@@ -195,7 +217,7 @@ def _sysctls(id_base: int, peer: int, *, has_network: bool) -> dict[str, str]:
 def container_plan(record: Workload, paths: Paths, place: Place, shm_size: int) -> ContainerPlan:
     """The plan of a container."""
     folder = paths.container(record.id)
-    document, warnings = spec(record, folder, shm_size, place.peer)
+    document, warnings = spec(record, folder, shm_size, place)
     document = replace(document, mounts=[_with_layers(mount, place.images) for mount in document.mounts])
     cgroup = f"/{paths.scope}/{record.id}"
     rootfs = Rootfs(
@@ -210,7 +232,8 @@ def container_plan(record: Workload, paths: Paths, place: Place, shm_size: int) 
         attachments=list(place.attachments),
         cgroup=cgroup,
         seccomp=place.seccomp,
-        init=bool(record.host_config.init),
+        init=bool(record.host_config.init) and record.host_config.pid_mode in ("", "private"),
+        shm=place.joined.get("mount", ""),
         warnings=warnings,
     )
 

@@ -118,6 +118,11 @@ def refuse(control: channel.Socket, exc: Exception) -> None:
         channel.send(control, {"seq": message.get("seq"), "error": failure})
 
 
+def _joined_user(plan: ContainerPlan) -> str:
+    """The path of the user namespace that it joins; empty if it has one of its own, or none."""
+    return next((namespace.path for namespace in plan.spec.linux.namespaces if namespace.type == "user"), "")
+
+
 class Birth:
     """Serves daemons until the container runs or never will, then stops the loop. The constructor raises OSError."""
 
@@ -173,7 +178,7 @@ class Birth:
         process = self._container.spec.process
         for data in request.message.get("clients") or []:
             clients.append(self._client(request, data))
-        sandbox = self._sandbox or sandboxes.make(self._container.id_base, self._order.network)
+        sandbox = self._sandbox or sandboxes.make(self._container.id_base, self._order.network, _joined_user(self._container))
         container = Container(self._container, sandbox, sibling=True)
         begun, fds = run_program(container.start, terminal=process.terminal, stdin=self._plan.stdin)
         self._running = container

@@ -187,6 +187,12 @@ def prctl(option: int, value: int = 0, third: int = 0) -> int:
     return result
 
 
+def setdomainname(name: str) -> None:
+    data = os.fsencode(name)
+    if _libc.setdomainname(data, len(data)) < 0:
+        raise _failed(name)
+
+
 def set_name(name: str) -> None:
     """The name of the calling process as `ps` shows it (15 bytes), by PR_SET_NAME."""
     if _libc.prctl(PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0):

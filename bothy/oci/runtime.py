@@ -176,3 +176,4 @@ class Spec:
     linux: Linux = field(default_factory=Linux)
     annotations: dict[str, str] = field(default_factory=dict)
     oci_version: str = "1.1.0"
+    domainname: str = ""

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from bothy.engine import binds, health, limits, merge, names, ports, security, times
-from bothy.engine.containers import links, mounting, network, sharing
+from bothy.engine.containers import joining, links, mounting, network, sharing
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
 from bothy.errors import Invalid, NotFound, Unsupported
@@ -112,6 +112,7 @@ def normal(
     hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool
 ) -> tuple[HostConfig, NetworkingConfig]:
     """Network mode and endpoints with one word for each network. Raises NotFound, Unsupported, Invalid."""
+    host = joining.normal(hall, config, host, machine=machine)
     if sharing.is_shared(host) and not config.network_disabled:
         return sharing.normal(hall, config, host, networking, machine=machine), NetworkingConfig()
     return network.normal(hall, config, host, networking)
@@ -196,4 +197,4 @@ def _hostname(hall: Hall, config: Config, host: HostConfig, identity: str) -> st
         return config.hostname
     if sharing.is_shared(host):
         return sharing.target(hall, host).record.config.hostname
-    return os.uname().nodename if host.network_mode == "host" else identity[:12]
+    return os.uname().nodename if "host" in (host.network_mode, host.uts_mode) else identity[:12]

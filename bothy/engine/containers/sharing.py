@@ -16,6 +16,7 @@ from bothy.engine.hall import Hall
 from bothy.engine.model import Config, EndpointConfig, HostConfig, NetworkingConfig, Status, Wall, Workload
 from bothy.engine.workloads import Live
 from bothy.errors import Conflict, Invalid, Unsupported
+from bothy.linux import namespaces
 
 PREFIX = "container:"
 _MAX_FILE = 1 << 20
@@ -68,20 +69,25 @@ async def namespace(hall: Hall, record: Workload) -> AsyncIterator[str]:
     elif not is_shared(record.host_config):
         yield PRIVATE
     else:
-        other = running_target(hall, record)
-        pid = other.record.pid
-        try:
-            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            raise _not_running(other) from None
-        try:
-            assert other.keeper is not None
-            # asked after it was opened: as long as its keeper has not seen its end, the number is no other process's
-            if (await other.keeper.status()).pid != pid:
-                raise _not_running(other)
-            yield f"/proc/{os.getpid()}/fd/{fd}"
-        finally:
-            os.close(fd)
+        async with opened(running_target(hall, record), "network") as path:
+            yield path
+
+
+@contextlib.asynccontextmanager
+async def opened(other: Live, kind: str) -> AsyncIterator[str]:
+    """A path of a namespace (by its OCI kind) of a container that runs, good for as long as this is entered. Raises Conflict."""
+    pid = other.record.pid
+    try:
+        fd = namespaces.open_namespace(kind, pid)
+    except OSError:
+        raise _not_running(other) from None
+    try:
+        # asked after it was opened: as long as its keeper has not seen its end, the number is no other process's
+        if other.keeper is None or (await other.keeper.status()).pid != pid:
+            raise _not_running(other)
+        yield f"/proc/{os.getpid()}/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def running_target(hall: Hall, record: Workload) -> Live:

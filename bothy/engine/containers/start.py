@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from bothy.engine import spec, times
-from bothy.engine.containers import create, ending, mounting, network, plans, publishing, sharing
+from bothy.engine.containers import create, ending, joining, mounting, network, plans, publishing, sharing
 from bothy.engine.execs import start_code
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
-from bothy.engine.model import Status, Wall
+from bothy.engine.model import Status, Wall, Workload
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Broken, Conflict, NotFound, Unavailable, Unchanged
 from bothy.jsonable import PLAIN
@@ -128,33 +128,41 @@ def _failed(hall: Hall, live: Live, before: Status, exc: BaseException) -> None:
 async def _launch(hall: Hall, live: Live) -> tuple[Running, ending.KeeperListener, Keeper]:
     """Everything up to the answer of the keeper, or nothing."""
     await mounting.ensure(hall, live.record)
-    with contextlib.ExitStack() as undo:
+    async with contextlib.AsyncExitStack() as opened:
+        undo = opened.enter_context(contextlib.ExitStack())
         undo.callback(mounting.release, hall, live.id)
         await mounting.hold(hall, live.record)
+        joined = await opened.enter_async_context(joining.joined(hall, live.record))
         leases = network.take(hall, live.record, undo)
-        if live.record.wall is Wall.CONTAINER and spec.has_user_namespace(live.record.host_config):
-            id_base = hall.spawner.take_range()
-            undo.callback(hall.ranges.give_back, id_base)
-        else:
-            id_base = 0
+        id_base = _id_range(hall, live.record, joined.id_base)
+        undo.callback(hall.ranges.give_back, id_base)
         endpoints = network.endpoints(hall, live.record, leases)
         published = publishing.publish(hall, live.record) if leases else []
         hall.workloads.change(live, status=Status.STARTING, id_base=id_base, endpoints=endpoints, ports=published)
         for endpoint in endpoints:
             network.announce(hall, live.record, "connect", endpoint)
-        plan = await _plan(hall, live, leases)
+        plan = await _plan(hall, live, leases, joined)
         undo.callback(ending.remove_keeper_folder, hall, live.id)
         undo.callback(network.forget_names, hall, live.id)
         network.tell_names(hall, live.record)
-        async with sharing.namespace(hall, live.record) as namespace:
-            result = await _keep(hall, live, plan, namespace)
+        result = await _keep(hall, live, plan, joined.network)
         undo.pop_all()
     if plan.machine is not None:
         hall.spares.order(live.record, plan.machine)
     return result
 
 
-async def _plan(hall: Hall, live: Live, leases: list[Lease]) -> KeeperPlan:
+def _id_range(hall: Hall, record: Workload, lent: int) -> int:
+    """The first id of its range: its own, the one of who it joins, or 0 for the host's ids."""
+    if record.wall is Wall.VM or not spec.has_user_namespace(record.host_config):
+        return 0
+    if lent:
+        hall.ranges.adopt(lent)
+        return lent
+    return hall.spawner.take_range()
+
+
+async def _plan(hall: Hall, live: Live, leases: list[Lease], joined: joining.Joined) -> KeeperPlan:
     """The keeper's plan; makes the workload's folder and its small files."""
     record, settings = live.record, hall.settings
     folder = hall.paths.container(live.id)
@@ -163,7 +171,7 @@ async def _plan(hall: Hall, live: Live, leases: list[Lease]) -> KeeperPlan:
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         peer = sharing.target(hall, record.host_config).record.id_base if shared else -1
-        place = spec.Place(attachments=hall.networks.attachments(live.id), peer=peer)
+        place = spec.Place(attachments=hall.networks.attachments(live.id), peer=peer, joined=joined.paths)
         container = vm = None
         if record.wall is Wall.CONTAINER:
             for name in ("upper", "work"):
