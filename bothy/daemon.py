@@ -26,9 +26,10 @@ from bothy.engine import heavy
 from bothy.engine.core import Engine
 from bothy.engine.settings import Settings
 from bothy.engine.spawner import Revival
-from bothy.errors import BothyError, Unavailable
+from bothy.errors import BothyError, Invalid, Unavailable
 from bothy.linux import syscalls
 from bothy.log import configure, logger
+from bothy.networks import names
 from bothy.paths import Paths
 
 _log = logger("daemon")
@@ -67,9 +68,16 @@ def main() -> int:
 
 
 def _settings(*, debug: bool) -> Settings:
-    """The settings that the environment has; the rest are the defaults."""
-    resolv_conf = os.environ.get("BOTHY_RESOLV_CONF") or Settings.resolv_conf
-    return Settings(debug=debug, spares=int(os.environ.get("BOTHY_SPARES") != "0"), resolv_conf=os.path.abspath(resolv_conf))
+    """The settings that the environment has; the rest are the defaults. Raises Invalid."""
+    bind = os.environ.get("BOTHY_DEFAULT_BIND", "")
+    if bind and not names.is_address(bind, 4):
+        raise Invalid(f"BOTHY_DEFAULT_BIND: {bind!r} is not an IPv4 address", hint="127.0.0.1 narrows it to this host")
+    return Settings(
+        debug=debug,
+        spares=int(os.environ.get("BOTHY_SPARES") != "0"),
+        resolv_conf=os.path.abspath(os.environ.get("BOTHY_RESOLV_CONF") or Settings.resolv_conf),
+        default_bind=bind,
+    )
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 # Taken for Docker's sake and passed on, but the engine does nothing with them yet: whoever gives one is told.
 WITHOUT_EFFECT = (
     "annotation", "blkio-weight", "cgroup-parent", "cpu-rt-period", "cpu-rt-runtime", "device-cgroup-rule", "device-read-bps",
-    "device-read-iops", "device-write-bps", "device-write-iops", "kernel-memory", "link", "link-local-ip", "volume-driver",
+    "device-read-iops", "device-write-bps", "device-write-iops", "kernel-memory", "link-local-ip", "volume-driver",
 )  # fmt: skip
 STREAMS = ("stdin", "stdout", "stderr")
-NETWORK_HINT = "--network takes a name, or key=value,…: name, alias, ip, ip6, link-local-ip, mac-address, driver-opt"
+NETWORK_HINT = "--network takes a name, or key=value,…: name, alias, ip, ip6, link-local-ip, mac-address, driver-opt, gw-priority"
 TEXTS = (
     ("ipc", "IpcMode"), ("pid", "PidMode"), ("uts", "UTSMode"), ("userns", "UsernsMode"), ("cgroupns", "CgroupnsMode"),
     ("cgroup-parent", "CgroupParent"), ("cpuset-cpus", "CpusetCpus"), ("cpuset-mems", "CpusetMems"), ("isolation", "Isolation"),
@@ -283,6 +283,10 @@ def _network(text: str) -> tuple[str, dict[str, Any]]:
             endpoint.setdefault("IPAMConfig", {}).setdefault("LinkLocalIPs", []).append(value)
         elif key == "mac-address":
             endpoint["MacAddress"] = _mac(value)
+        elif key == "gw-priority":
+            if not value.removeprefix("-").isdecimal():
+                raise UsageError(f"invalid network {text!r}: gw-priority is a number", hint=NETWORK_HINT)
+            endpoint["GwPriority"] = int(value)
         elif key == "driver-opt":
             endpoint.setdefault("DriverOpts", {}).update([values.pair(value, "network driver-opt")])
         else:

@@ -62,7 +62,7 @@ class Engine:
             workloads=Workloads(records),
             events=Events(),
             images=ImageStore(paths),
-            networks=NetworkService(paths),
+            networks=NetworkService(paths, settings.default_bind),
             volumes=VolumeStore(paths),
             templates=TemplateStore(paths),
             ranges=ranges,

@@ -11,7 +11,8 @@ MIB = 1024 * 1024
 class Settings:
     """`pool`: sandboxes that are made ahead. `spares`: machines that wait for the next `run --vm`, 0 or 1. `machine_cpus` and
     `machine_memory` (bytes): a machine's, where none are asked for; 0 processors are all that the host has. `log_size` and
-    `log_files`: at which size a log is rotated, how many files are kept. `resolv_conf`: where the host's DNS servers are named."""
+    `log_files`: at which size a log is rotated, how many files are kept. `resolv_conf`: where the host's DNS servers are named.
+    `default_bind`: the host's address for published ports that name none, empty for all of them."""
 
     debug: bool = False
     spares: int = 1
@@ -23,3 +24,4 @@ class Settings:
     shm_size: int = 64 * MIB
     stop_timeout: int = 10
     resolv_conf: str = "/etc/resolv.conf"
+    default_bind: str = ""
