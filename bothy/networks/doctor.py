@@ -54,10 +54,11 @@ def examine(
     targets: Mapping[Published, str],
     holders: Mapping[Published, tuple[str, bool]],
     *,
+    silent: Iterable[Network] = (),
     tables_are_right: bool,
 ) -> Findings:
     """Look at everything. `networks` are those that have a bridge in the kernel; `holders`: whose a port is, and whether the daemon
-    could reserve it."""
+    could reserve it; `silent`: networks whose names nobody answers for."""
     known = links.addresses()
     ours = {n.bridge for n in networks}
     mine = [ip_interface(a) for name, found in known.items() if name not in ours for a in found]
@@ -74,7 +75,8 @@ def examine(
         )
     problems += _bridges(networks, known)
     problems += _overlaps(networks, known)
-    problems += _forward_chains(nft, scope, networks)
+    problems += _chains(nft, scope, networks)
+    problems += [_silent(network) for network in silent]
     problems += [_taken(port) for port, (_, reserved) in holders.items() if not reserved]
     return Findings(sorted(exposures, key=lambda e: (e.port.host_port, e.port.protocol, e.port.host_ip)), networks, problems)
 
@@ -169,28 +171,34 @@ def _overlaps(networks: list[Network], known: Mapping[str, list[str]]) -> list[F
     return found
 
 
-def _forward_chains(nft: Nftables, scope: str, networks: list[Network]) -> list[Finding]:
-    """Chains of others that drop what is forwarded: what they drop is lost, whatever our tables say."""
+def _chains(nft: Nftables, scope: str, networks: list[Network]) -> list[Finding]:
+    """Chains of others that drop what is forwarded, or what comes to the host: what they drop is lost, whatever our tables say."""
     found = []
-    for program in foreign.dropping(nft, ipv6=any(n.subnet6 for n in networks)):
-        closed = [n for n in networks if not foreign.is_open(program, n.bridge)]
-        found += [
-            Finding(
-                ERROR, n.name, f"the FORWARD chain of {program} drops its packets", f"{program} -I FORWARD -o {n.bridge} -j ACCEPT"
-            )
-            for n in closed
-        ]
+    ipv6 = any(n.subnet6 for n in networks)
+    for chain, what in (("FORWARD", "packets"), ("INPUT", "queries for names")):
+        for program in foreign.dropping(nft, chain, ipv6=ipv6):
+            hint = f"{program} -I {chain} -i BRIDGE -j ACCEPT"
+            closed = [n for n in networks if not foreign.is_open(program, chain, n.bridge)]
+            found += [
+                Finding(ERROR, n.name, f"the {chain} chain of {program} drops its {what}", hint.replace("BRIDGE", n.bridge))
+                for n in closed
+            ]
     try:
-        chains = [entry["chain"] for entry in nft.query("list chains") if "chain" in entry]
+        listed = [entry["chain"] for entry in nft.query("list chains") if "chain" in entry]
     except Broken:
         return found
-    for chain in chains:
-        theirs = chain.get("table") != scope and (chain.get("table"), chain.get("name")) != ("filter", "FORWARD")
-        if theirs and chain.get("hook") == "forward" and chain.get("policy") == "drop":
-            where = f"{chain['family']} {chain['table']} {chain['name']}"
+    for one in listed:
+        theirs = one.get("table") != scope and (one.get("table"), one.get("name")) not in (("filter", c) for c in foreign.CHAINS)
+        if theirs and one.get("hook") in ("forward", "input") and one.get("policy") == "drop":
+            where = f"{one['family']} {one['table']} {one['name']}"
             hint = "let its rules accept what comes from and goes to " + ", ".join(n.bridge for n in networks)
             found.append(Finding(WARNING, where, f"chain {where} drops what its own rules do not accept", hint))
     return found
+
+
+def _silent(network: Network) -> Finding:
+    message = "nobody answers for the names of its workloads: no socket could be bound at its gateway"
+    return Finding(ERROR, network.name, message, "restart bothyd; its log says why")
 
 
 def _taken(port: Published) -> Finding:

@@ -269,7 +269,7 @@ class Networks:
             return
         if not self._tables_are_right():
             self._rebuild()
-        foreign.open_forward(self._nft, self._bridges(), ipv6=self._has_ipv6())
+        foreign.open_chains(self._nft, self._bridges(), ipv6=self._has_ipv6())
         wanted = {lease.link for lease in self.leases()}
         links.delete_links(bridge.stray_links(self._bridges(), wanted))
 
@@ -295,6 +295,7 @@ class Networks:
             ready,
             self._addresses,
             self._ports.holders(),
+            silent=[n for n in ready if not self.names.ports(n.id)],
             tables_are_right=not ready or self._tables_are_right(),
         )
 
@@ -303,7 +304,7 @@ class Networks:
         bridges = [n.bridge for n in self.list() if n.bridge]
         present = [name for name in bridges if bridge.exists(name)]
         if nftables.supported():
-            foreign.close_forward(self._nft, bridges)
+            foreign.shut(self._nft, bridges)
             self._nft.run("".join(firewall.delete_table(family, self._scope) for family in (firewall.IP, *self._families())))
         links.delete_links(bridge.stray_links(present, set()) + present)
         self._ready.clear()
@@ -343,7 +344,7 @@ class Networks:
         self.names.ensure(network)
         if rebuild:
             self._rebuild()
-            foreign.open_forward(self._nft, [network.bridge], ipv6=bool(network.subnet6))
+            foreign.open_chains(self._nft, [network.bridge], ipv6=bool(network.subnet6))
         return network
 
     def _with_subnet(self, network: Network) -> Network:
@@ -367,7 +368,7 @@ class Networks:
         self._ready.discard(network.id)
         self.names.drop(network.id)
         self._leases.forget_pools(network.id)
-        foreign.close_forward(self._nft, [network.bridge])
+        foreign.shut(self._nft, [network.bridge])
         if bridge.exists(network.bridge):
             links.delete_links([*bridge.stray_links([network.bridge], set()), network.bridge])
         self._rebuild()
