@@ -27,7 +27,6 @@ class Cabling:
 
     def __init__(self, loop: Loop, clone: Clone, ask: Ask) -> None:
         self._loop = loop
-        self._qemu = clone.pid
         self._cards = clone.cards
         self._ask = ask
 
@@ -64,11 +63,10 @@ class Cabling:
         self._put_away(card, lambda: self._ask(message, lambda outcome: self._free(card, outcome, done)), done)
 
     def _plug(self, card: int, attachment: Attachment) -> None:
-        tap = self._cards.taps[card]
         if card in self._cards.away:
-            cards.fetch(tap, self._qemu, card, attachment)
+            cards.fetch(self._cards, card, attachment)
         else:
-            cards.plug(tap, attachment)
+            cards.plug(self._cards.taps[card], attachment)
 
     def _plugged(self, card: int, attachment: Attachment) -> None:
         self._cards.leads[card] = attachment
@@ -79,7 +77,7 @@ class Cabling:
             self._cards.away.add(card)
             then()
 
-        self._in_helper(lambda: cards.put_away(self._cards.taps[card], self._qemu, card), away, failed)
+        self._in_helper(lambda: cards.put_away(self._cards, card), away, failed)
 
     def _free(self, card: int, outcome: dict[str, Any] | BaseException, done: wall.Done) -> None:
         self._cards.leads[card] = None

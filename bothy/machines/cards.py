@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bothy.errors import StageError
-from bothy.linux import links, namespaces
+from bothy.linux import channel, links, namespaces, syscalls
 from bothy.linux.links import Attachment
 
 _NOWHERE = "bothy-none%d"
@@ -26,10 +26,11 @@ _FORMER = "bothy-old%d"
 
 @dataclass
 class Cards:
-    """`taps` are descriptors, by number of card. `leads`: where each leads, None for a card that is free. `away`: the cards whose
-    taps are put away, in QEMU's network namespace."""
+    """`taps` are descriptors, by number of card; `apart` is one of QEMU's network namespace. `leads`: where each card leads, None
+    for one that is free. `away`: the cards whose taps are put away, in that namespace."""
 
-    taps: Sequence[int]
+    taps: list[int]
+    apart: int
     leads: list[Attachment | None]
     away: set[int]
 
@@ -46,8 +47,39 @@ class Cards:
         return next((card for card, lead in enumerate(self.leads) if lead is not None and lead.link == link), None)
 
     def close(self) -> None:
-        for tap in self.taps:
-            os.close(tap)
+        channel.close_all([*self.taps, self.apart])
+
+
+def make(attachments: Sequence[Attachment], count: int, *, ahead: bool) -> Cards:
+    """The taps of `count` cards, those of the attachments on their bridges. `ahead`: the first card will lead somewhere soon.
+
+    The caller has one thread: for a moment it is in the new network namespace. Raises StageError; nothing is left then.
+    """
+    if len(attachments) > count:
+        raise StageError("network", f"a machine has {count} network cards, {len(attachments)} networks are asked for")
+    leads = [*attachments, *[None] * (count - len(attachments))]
+    taps: list[int] = []
+    apart = -1
+    try:
+        taps += map(open_tap, attachments)
+        with _stage("tap"):
+            if ahead and not taps:
+                taps.append(links.open_tap(_NOWHERE))
+            here = namespaces.open_namespace("network")
+            try:
+                syscalls.unshare(syscalls.CLONE_NEWNET)
+                try:
+                    apart = namespaces.open_namespace("network")
+                    away = set(range(len(taps), count))
+                    taps += [links.open_tap(_spare(card)) for card in sorted(away)]
+                finally:
+                    namespaces.join(here, "network")
+            finally:
+                os.close(here)
+    except BaseException:
+        channel.close_all(taps if apart < 0 else [*taps, apart])
+        raise
+    return Cards(taps, apart, leads, away)
 
 
 def open_tap(attachment: Attachment) -> int:
@@ -68,18 +100,6 @@ def open_tap(attachment: Attachment) -> int:
         return tap
 
 
-def open_loose() -> int:
-    """A tap that is nowhere yet, in this network namespace. Raises StageError."""
-    with _stage("tap"):
-        return links.open_tap(_NOWHERE)
-
-
-def open_spare(card: int) -> int:
-    """A tap that is put away: to be called in QEMU's network namespace. Raises StageError."""
-    with _stage("tap"):
-        return links.open_tap(_spare(card))
-
-
 def plug(tap: int, attachment: Attachment) -> None:
     """Give a tap of this network namespace its name, and put it on its bridge. Raises StageError (`network`)."""
     with _stage(attachment.link):
@@ -89,29 +109,26 @@ def plug(tap: int, attachment: Attachment) -> None:
         except FileExistsError:
             _clear(link)
             links.plug(name, bridge, new=link, mtu=mtu)
+        if attachment.isolated:
+            links.set_isolated(link)
 
 
-def fetch(tap: int, qemu: int, card: int, attachment: Attachment) -> None:
-    """`plug` for the tap of a card that is put away; `qemu` is the process. The caller has one thread. Raises StageError; it is put
-    away still then."""
-    with _stage(attachment.link), _in_network_of(qemu) as here:
-        links.move(links.tap_name(tap), here, _NOWHERE)
+def fetch(cards: Cards, card: int, attachment: Attachment) -> None:
+    """`plug` for the tap of a card that is put away. The caller has one thread. Raises StageError; it is put away still then."""
+    with _stage(attachment.link), _inside(cards.apart) as here:
+        links.move(links.tap_name(cards.taps[card]), here, _NOWHERE)
     try:
-        plug(tap, attachment)
+        plug(cards.taps[card], attachment)
     except BaseException:
-        put_away(tap, qemu, card)
+        put_away(cards, card)
         raise
 
 
-def put_away(tap: int, qemu: int, card: int) -> None:
-    """Take a tap from its bridge, out of this network namespace. Raises StageError; it is on the bridge still then."""
-    name = links.tap_name(tap)
+def put_away(cards: Cards, card: int) -> None:
+    """Take a card's tap from its bridge, out of this network namespace. Raises StageError; it is on the bridge still then."""
+    name = links.tap_name(cards.taps[card])
     with _stage(name):
-        there = namespaces.open_namespace("network", qemu)
-        try:
-            links.move(name, there, _spare(card))
-        finally:
-            os.close(there)
+        links.move(name, cards.apart, _spare(card))
 
 
 def _spare(card: int) -> str:
@@ -128,15 +145,11 @@ def _clear(link: str) -> None:
 
 
 @contextmanager
-def _in_network_of(process: int) -> Iterator[int]:
-    """Be in the network namespace of a process; gives a descriptor of the one before."""
+def _inside(netns: int) -> Iterator[int]:
+    """Be in a network namespace; gives a descriptor of the one before."""
     here = namespaces.open_namespace("network")
     try:
-        there = namespaces.open_namespace("network", process)
-        try:
-            namespaces.join(there, "network")
-        finally:
-            os.close(there)
+        namespaces.join(netns, "network")
         try:
             yield here
         finally:

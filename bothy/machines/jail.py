@@ -36,19 +36,15 @@ def owner(machine: str) -> int:
     return _FIRST_ID + int.from_bytes(machine.encode()[:8], "big") % _IDS
 
 
-def leave_network() -> None:
-    """Put the calling process into a network namespace with nothing in it. Raises OSError."""
-    syscalls.unshare(sc.CLONE_NEWNET)
-
-
-def enter(root: str, wanted: list[Share], *, shows_overcommit: bool = False) -> None:
+def enter(root: str, netns: int, wanted: list[Share], *, shows_overcommit: bool = False) -> None:
     """Put the calling process into a new root, mounted over the folder `root` in a mount namespace of its own. Raises OSError.
 
-    Before, it has left the host's network (`leave_network`). `shows_overcommit`: with a copy of /proc/sys/vm/overcommit_memory,
-    which QEMU reads when it is to map memory unreserved.
+    It goes into the network namespace `netns` (see `bothy.machines.cards`), in which nothing leads anywhere. `shows_overcommit`:
+    with a copy of /proc/sys/vm/overcommit_memory, which QEMU reads when it is to map memory unreserved.
     """
     overcommit = _read(_OVERCOMMIT) if shows_overcommit else ""
     trees = shares.sources(wanted)
+    syscalls.setns(netns, sc.CLONE_NEWNET)
     syscalls.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
     mounts.make_private()
     sc.mount("jail", root, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")

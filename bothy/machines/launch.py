@@ -100,14 +100,13 @@ def launch(
             ram = os.open(f"{plan.template}/ram", os.O_RDONLY | os.O_CLOEXEC)
             mine.callback(os.close, ram)
             mounted = bool(template.disk) and rootdisk.fingerprint(ends.root) == template.disk
-            taps = _open_taps(plan, template, mine, ahead=ahead)
-            pid, listener, spares = _spawn(plan, template, folder, ends, taps, enter, cgroup)
+            ours = cards.make(plan.attachments, template.hardware.cards, ahead=ahead)
+            mine.callback(ours.close)
+            pid, listener = _spawn(plan, template, folder, ends, ours, enter, cgroup)
             monitor.sendall(_orders(ends.state))
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
         mine.pop_all()
-    leads = [*plan.attachments, *[None] * (template.hardware.cards - len(plan.attachments))]
-    ours = Cards([*taps, *spares], leads, set(range(len(taps), template.hardware.cards)))
     return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, mounted, template.nic, ours)
 
 
@@ -234,18 +233,6 @@ def _make_scratch(plan: MachinePlan) -> bool:
         raise StageError("disk", exc.strerror or str(exc), errno=exc.errno or 0, path=plan.scratch.path) from exc
 
 
-def _open_taps(plan: MachinePlan, template: Template, mine: contextlib.ExitStack, *, ahead: bool) -> list[int]:
-    """The taps of the cards that lead somewhere, or will soon."""
-    if len(plan.attachments) > template.hardware.cards:
-        wanted = len(plan.attachments)
-        raise StageError("network", f"a machine has {template.hardware.cards} network cards, {wanted} networks are asked for")
-    taps = []
-    for attachment in [*plan.attachments, *[None] * (ahead and not plan.attachments)]:
-        taps.append(cards.open_tap(attachment) if attachment else cards.open_loose())
-        mine.callback(os.close, taps[-1])
-    return taps
-
-
 def _orders(state: int) -> bytes:
     """What QEMU is told at birth."""
     return b"".join(
@@ -261,12 +248,9 @@ ORDERS = 3
 
 
 def _spawn(
-    plan: MachinePlan, template: Template, folder: str, ends: Ends, taps: list[int], enter: Callable[[], None], cgroup: int
-) -> tuple[int, int, list[int]]:
-    """Fork and exec: the pid, its guard's listener, and the taps of its further cards.
-
-    Raises StageError for what fails before the exec; it is reaped then.
-    """
+    plan: MachinePlan, template: Template, folder: str, ends: Ends, ours: Cards, enter: Callable[[], None], cgroup: int
+) -> tuple[int, int]:
+    """Fork and exec: the pid, and its guard's listener. Raises StageError for what fails before the exec; it is reaped then."""
     jailed = f"{folder}/jail"
     with contextlib.suppress(FileExistsError):
         os.mkdir(jailed)  # not its parents: who has removed the folder does not want the machine any more
@@ -275,22 +259,22 @@ def _spawn(
     pid = os.fork() if cgroup < 0 else syscalls.fork_into_cgroup(cgroup)
     if not pid:
         try:
-            _become_qemu(plan, template, jailed, ends, taps, enter, parent, its_status)
+            _become_qemu(plan, template, jailed, ends, ours, enter, parent, its_status)
         except BaseException as exc:
             its_status.sendall(json.dumps(failure_of(exc, "machine")).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     its_status.close()
     with status:
-        said, fds, _, _ = socket.recv_fds(status, 65536, 1 + template.hardware.cards)
+        said, listeners, _, _ = socket.recv_fds(status, 65536, 1)
         while piece := status.recv(65536):
             said += piece
     failure = said.removeprefix(_LISTENING)
-    if failure or not fds:
+    if failure or not listeners:
         os.waitpid(pid, 0)
-        channel.close_all(fds)
+        channel.close_all(listeners)
         told = json.loads(failure or b'{"stage":"machine","message":"QEMU did not start","errno":0,"path":""}')
         raise StageError(told["stage"], told["message"], errno=told["errno"], path=told["path"])
-    return pid, fds[0], fds[1:]
+    return pid, listeners[0]
 
 
 def _become_qemu(
@@ -298,7 +282,7 @@ def _become_qemu(
     template: Template,
     jailed: str,
     ends: Ends,
-    taps: list[int],
+    ours: Cards,
     enter: Callable[[], None],
     parent: int,
     status: socket.socket,
@@ -306,17 +290,15 @@ def _become_qemu(
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
-    jail.leave_network()
-    spares = [cards.open_spare(card) for card in range(len(taps), template.hardware.cards)]
-    enter()  # a cgroup in which there is no /dev/net/tun
+    enter()
     # The kernel refuses at once what is more than the host has, though a guest touches little of it.
     thin = template.hardware.memory << 20 > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    jail.enter(jailed, plan.shares, shows_overcommit=thin)
+    jail.enter(jailed, ours.apart, plan.shares, shows_overcommit=thin)
     backing = Backing(
         ram=guard.PATH,
         agent=ends.agent,
         monitor=ends.monitor,
-        taps=(*taps, *spares),
+        taps=tuple(ours.taps),
         files=(ends.root, ends.scratch),
         root=command.disk("/dev/fdset/1", readonly=plan.root.readonly, image_format=plan.root.format),
         scratch=command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format),
@@ -328,14 +310,14 @@ def _become_qemu(
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0, inheritable=True)
     os.dup2(ends.words, 1, inheritable=True)
     os.dup2(ends.words, 2, inheritable=True)
-    for fd in (*ends, *taps, *spares):
+    for fd in (*ends, *ours.taps):
         os.set_inheritable(fd, True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     jail.drop_privileges(plan.id, has_shares=bool(plan.shares))
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of ids clears it
     listener = guard.install()
-    socket.send_fds(status, [_LISTENING], [listener, *spares])
+    socket.send_fds(status, [_LISTENING], [listener])
     os.execve(template.qemu, arguments, {"PATH": "/usr/bin:/bin"})
 
 
