@@ -208,22 +208,40 @@ def enter_root(root: int) -> None:
     os.chdir("/")
 
 
-def mount_layers(lowers: list[str], target: str) -> None:
-    """Mount the folders of an image (topmost first) over each other, read-only, at the folder `target`. OSError as mount(2)."""
+def clone_layers(lowers: list[str], subpath: str = "") -> int:
+    """A detached, read-only mount of an image, the folders `lowers` (topmost first) over each other; or of `subpath` in it.
+
+    For a mount namespace of one's own, whose mounts are private: for a moment the image is mounted over the folder that its topmost
+    layer is in. Raises OSError; then nothing is mounted.
+    """
     if len(lowers) == 1:
-        tree = clone_tree(sc.AT_FDCWD, lowers[0])
+        whole = os.open(lowers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        tree = _clone_inside(whole, subpath)
         set_attributes(tree, attr_set=sc.MOUNT_ATTR_RDONLY)
-        place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        sc.move_mount(tree, place)
-        os.close(place)
-        os.close(tree)
-        return
+        return tree
+    place = os.path.dirname(lowers[0])
     fds = [os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers]
     try:  # mount(2) takes a page of options: names of layers as short as can be
-        sc.mount("overlay", target, "overlay", sc.MS_RDONLY, overlay_data([f"/proc/self/fd/{fd}" for fd in fds], "", ""))
+        sc.mount("overlay", place, "overlay", sc.MS_RDONLY, overlay_data([f"/proc/self/fd/{fd}" for fd in fds], "", ""))
     finally:
         for fd in fds:
             os.close(fd)
+    try:
+        return _clone_inside(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), subpath)
+    finally:
+        sc.umount2(place, sc.MNT_DETACH)
+
+
+def _clone_inside(whole: int, subpath: str) -> int:
+    """A detached copy of what is at a path inside the open root folder `whole`, which is closed."""
+    try:
+        part = open_in_root(whole, subpath)
+    finally:
+        os.close(whole)
+    try:
+        return clone_tree(part)
+    finally:
+        os.close(part)
 
 
 def overlay_data(lowers: list[str], upper: str, work: str, extra: Iterable[str] = ()) -> str:

@@ -160,7 +160,7 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
         "readonly": spec.root.readonly,
         "files": {"machine-id": f"{plan.id[:32]:0>32}\n"} | {os.path.basename(path): text for path, text in plan.files.items()},
         "mounts": [PLAIN.to_data(mount) for mount in spec.mounts if mount.type == "tmpfs" and not _is_there(mount)],
-        "shares": [{"destination": share.destination, "readonly": share.readonly} for share in plan.shares],
+        "shares": [{"destination": share.destination, "readonly": share.readonly and share.deep} for share in plan.shares],
         "sysctl": spec.linux.sysctl,
         "pids": spec.linux.resources.pids.limit if spec.linux.resources.pids else 0,
         **order(spec.process, stdin=stdin),
