@@ -12,9 +12,10 @@ import pytest
 
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import Exit
+from bothy.linux import channel
 from bothy.oci.runtime import Memory, Resources
-from tests.support.keepers import Daemon
-from tests.support.spawners import SpawnerHarness, end_keeper, kill, remove_cgroups, wait_gone
+from tests.support.keepers import Daemon, children, stopped
+from tests.support.spawners import ID_BASE, SpawnerHarness, end_keeper, kill, remove_cgroups, wait_gone
 
 
 def cgroups() -> set[str]:
@@ -44,6 +45,34 @@ def test_program_that_is_not_there(spawned: SpawnerHarness) -> None:
     assert daemon.event("closed")
     assert spawned.spawner.event("gone")["status"] == 0
     assert os.listdir(spawned.run_folder("c1")) == []
+    assert cgroups() == set()
+
+
+def test_start_that_a_dead_daemon_asked_for_is_not_carried_out(spawned: SpawnerHarness) -> None:
+    """Nobody would know of the program: the next daemon may have looked for its keeper before there was one to be found."""
+    daemon = spawned.keeper("sleep", "600")
+    assert daemon.request("status")["pid"] == 0
+    (helper,) = children(spawned.spawner.event("keeper")["pid"])
+    with stopped(helper):
+        daemon.tell("start", seq=99)
+        daemon.close()
+    assert spawned.spawner.event("gone")["status"] == 0
+    assert os.listdir(spawned.run_folder("c1")) == []
+    assert cgroups() == set()
+
+
+def test_keeper_of_a_dead_daemon_leaves_the_folder_alone(spawned: SpawnerHarness) -> None:
+    """It may be that of the workload's next keeper already."""
+    folder = spawned.run_folder("c1")
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(PLAIN.dumps(spawned.plan("c1", "sleep", "600")))
+    ours, theirs = channel.pair()
+    channel.send(ours, {"op": "start", "seq": 1})
+    ours.close()
+    spawned.spawner.tell("keeper", (theirs.fileno(),), id="c1", folder=str(folder), id_base=ID_BASE)
+    theirs.close()
+    assert spawned.spawner.event("gone")["status"] == 0
+    assert os.listdir(folder) == ["spec.json"]
     assert cgroups() == set()
 
 

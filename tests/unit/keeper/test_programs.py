@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from bothy.keeper import workload as wall
 from bothy.keeper.model import ExecPlan
 from bothy.linux import channel
 from bothy.oci.runtime import Process
-from tests.support.keepers import Daemon, Harness, LocalWorkload, children
+from tests.support.keepers import Daemon, Harness, LocalWorkload, children, stopped
 
 
 def test_program_runs_and_its_end_is_told_and_written(harness: Harness) -> None:
@@ -140,6 +141,16 @@ def test_keeper_without_daemon_before_start_ends(harness: Harness) -> None:
     daemon = harness.keeper("true")
     assert daemon.request("status")["pid"] == 0
     daemon.close()
+    assert harness.wait() == 0
+    assert os.listdir(harness.folder) == ["log"]
+
+
+def test_start_that_a_dead_daemon_asked_for_is_not_carried_out(harness: Harness, tmp_path: Path) -> None:
+    daemon = harness.keeper("touch", str(tmp_path / "ran"))
+    assert daemon.request("status")["pid"] == 0
+    with stopped(harness.pid):
+        daemon.tell("start", seq=99)
+        daemon.close()
     assert harness.wait() == 0
     assert os.listdir(harness.folder) == ["log"]
 
