@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
     from bothy.cli.flags import Values
 
-# Taken for Docker's sake and passed on, but the engine does nothing with them yet: whoever gives one is told.
-WITHOUT_EFFECT = (
-    "annotation", "blkio-weight", "cgroup-parent", "cpu-rt-period", "cpu-rt-runtime", "device-cgroup-rule", "device-read-bps",
-    "device-read-iops", "device-write-bps", "device-write-iops", "kernel-memory", "link-local-ip", "volume-driver",
-)  # fmt: skip
 STREAMS = ("stdin", "stdout", "stderr")
 NETWORK_HINT = "--network takes a name, or key=value,…: name, alias, ip, ip6, link-local-ip, mac-address, driver-opt, gw-priority"
 TEXTS = (
@@ -137,6 +132,9 @@ def host_config(flags: Values) -> dict[str, Any]:
     for flag, name, is_size in THROTTLES:
         if flags.given(flag):
             host[name] = [values.throttle(text, flag, is_size=is_size) for text in flags.many(flag)]
+    if flags.given("blkio-weight-device"):
+        weights = [values.throttle(text, "blkio-weight-device", is_size=False) for text in flags.many("blkio-weight-device")]
+        host["BlkioWeightDevice"] = [{"Path": weight["Path"], "Weight": weight["Rate"]} for weight in weights]
     for flag, name in (("cap-add", "CapAdd"), ("cap-drop", "CapDrop")):
         if flags.given(flag):
             host[name] = [capability(text) for text in flags.many(flag)]

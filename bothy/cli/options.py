@@ -8,6 +8,7 @@ CREATE = (
     ("annotation", "", "list", "key=value", "Add an annotation, passed through to the OCI runtime"),
     ("attach", "a", "list", "stream", "Attach to stdin, stdout or stderr only"),
     ("blkio-weight", "", "int", "number", "Relative weight of block I/O, 10 to 1000; 0 leaves it"),
+    ("blkio-weight-device", "", "list", "path:number", "Relative weight of block I/O of a device"),
     ("cap-add", "", "list", "name", "Add a capability (or ALL)"),
     ("cap-drop", "", "list", "name", "Drop a capability (or ALL)"),
     ("cgroup-parent", "", "text", "cgroup", "Parent cgroup"),

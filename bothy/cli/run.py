@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from bothy.cli.body import WITHOUT_EFFECT, attached, create_body
+from bothy.cli.body import attached, create_body
 from bothy.cli.context import Context, out
 from bothy.cli.errors import ENGINE_FAILED, Failure, note, start_code, tell
 from bothy.cli.flags import Command, Values
@@ -67,9 +67,6 @@ def create(context: Context, flags: Values) -> int:
 def begin_create(context: Context, flags: Values, console: tuple[int, int]) -> Pending:
     """Ask for the workload. Raises UsageError for flags that make no sense, before anything is asked."""
     body = create_body(flags, dict(os.environ), console)
-    for flag in WITHOUT_EFFECT:
-        if flags.given(flag):
-            note(f"warning: --{flag} has no effect")
     if flags.text("pull") == "always":
         pull(context, body["Image"], flags.text("platform"))
     query = {"name": flags.text("name") or None, "platform": flags.text("platform") or None}

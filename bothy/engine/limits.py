@@ -9,7 +9,7 @@ import math
 import os
 import re
 import resource
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bothy.engine.model import HostConfig
 from bothy.errors import Invalid
@@ -77,12 +77,8 @@ def check(asked: HostConfig, host: Host, *, machine: bool) -> list[str]:
             f"the host has less memory than the machine will see: {host.memory + host.swap >> 20} MiB with swap, not "
             f"{asked.memory >> 20} MiB; a machine that uses more than there is gets killed"
         )
-    if asked.memory_swappiness is not None and asked.memory_swappiness >= 0:
-        warnings.append("memory swappiness is not supported and is ignored")
     if asked.oom_kill_disable and not asked.memory:
         warnings.append("OOM killer is disabled without a memory limit: the system may run out of memory")
-    if asked.storage_opt:
-        warnings.append("storage options are not supported and are ignored")
     return warnings + ([] if machine else _clamped(asked, host))
 
 
@@ -150,14 +146,24 @@ def number_list(text: str, what: str) -> list[int]:
     return found
 
 
+def adapted(asked: HostConfig) -> HostConfig:
+    """With the limits that follow from others, as inspect shows them (moby daemon/daemon_unix.go, `adaptContainerSettings`)."""
+    if asked.memory > 0 and not asked.memory_swap:
+        asked = replace(asked, memory_swap=2 * asked.memory)
+    if asked.cpu_shares > 0:
+        asked = replace(asked, cpu_shares=min(max(asked.cpu_shares, 2), 262144))
+    return asked
+
+
 def resources(asked: HostConfig, devices: list[DeviceRule]) -> Resources:
     """The cgroup limits. Without a swap limit, memory plus swap is twice the memory, as in Docker."""
     memory = None
-    if asked.memory or asked.memory_reservation:
+    swappiness = asked.memory_swappiness if asked.memory_swappiness is not None and asked.memory_swappiness >= 0 else None
+    if asked.memory or asked.memory_reservation or swappiness is not None or asked.oom_kill_disable:
         swap = asked.memory_swap or (asked.memory * 2 if asked.memory else 0)
         memory = Memory(
             limit=asked.memory or None, reservation=asked.memory_reservation or None, swap=swap or None,
-            disable_oom_killer=asked.oom_kill_disable,
+            disable_oom_killer=asked.oom_kill_disable, swappiness=swappiness,
         )  # fmt: skip
     quota, period = asked.cpu_quota or None, asked.cpu_period or None
     if asked.nano_cpus:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bothy.containers import defaults
 from bothy.containers.rootfs import IPC_SYSCTLS
-from bothy.engine.model import DeviceMapping, HostConfig
+from bothy.engine.model import DeviceMapping, HostConfig, ThrottleDevice
 from bothy.errors import Invalid, NotFound, Unsupported
-from bothy.oci.runtime import Device, DeviceRule
+from bothy.oci.runtime import BlockIO, Device, DeviceRule, Throttle
 
 ALL_CAPABILITIES = (1 << 64) - 1
 _MOST = 0x7FFFFFFF  # of ids
@@ -65,6 +66,10 @@ def check(asked: HostConfig, *, machine: bool) -> list[str]:
             raise Invalid(f"unable to find group {group}", hint=f"give the name of a group in the image, or a number up to {_MOST}")
     if not machine:
         _check_sysctls(asked)
+    device_rules(asked.device_cgroup_rules)
+    if not machine:
+        devices(asked.devices)
+        throttles(asked)
     if asked.devices and machine:
         raise Unsupported("a machine can not be given a device of the host", hint="run it as a container")
     if machine and found.seccomp not in ("default", "unconfined"):
@@ -125,6 +130,38 @@ def devices(mappings: Iterable[DeviceMapping]) -> tuple[list[Device], list[Devic
             nodes.append(Device(inside, kind, major, minor, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
             rules.append(DeviceRule(allow=True, type=kind, major=major, minor=minor, access=mapping.cgroup_permissions))
     return nodes, rules
+
+
+def device_rules(texts: Iterable[str]) -> list[DeviceRule]:
+    """What `--device-cgroup-rule` adds. Raises Invalid in Docker's words (daemon/container.go)."""
+    found = []
+    for text in texts:
+        match = re.fullmatch(r"([acb]) ([0-9]{1,9}|\*):([0-9]{1,9}|\*) ([rwm]{1,3})", text)
+        if match is None:
+            raise Invalid(f"invalid device cgroup rule format: '{text}'", hint="for instance 'c 42:* rmw'")
+        major, minor = (None if number == "*" else int(number) for number in match.group(2, 3))
+        found.append(DeviceRule(allow=True, type=match[1], major=major, minor=minor, access=match[4]))
+    return found
+
+
+def throttles(asked: HostConfig) -> BlockIO | None:
+    """The bounds for block devices; None where there are none. Looks at the host's nodes. Raises NotFound, Invalid."""
+    given = (
+        asked.blkio_device_read_bps, asked.blkio_device_write_bps, asked.blkio_device_read_iops, asked.blkio_device_write_iops
+    )  # fmt: skip
+    return BlockIO(*([_throttle(one) for one in some] for some in given)) if any(given) else None
+
+
+def _throttle(asked: ThrottleDevice) -> Throttle:
+    try:
+        status = os.stat(asked.path)
+    except (OSError, ValueError):
+        raise NotFound(f"no such block device: {asked.path}") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise Invalid(f"{asked.path!r} is not a block device")
+    if not 0 < asked.rate < 1 << 63:
+        raise Invalid(f"invalid rate for device {asked.path}: {asked.rate}", hint="bytes or operations a second, from 1")
+    return Throttle(os.major(status.st_rdev), os.minor(status.st_rdev), asked.rate)
 
 
 def _device_files(path: str) -> list[str]:

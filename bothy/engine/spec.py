@@ -164,8 +164,9 @@ def _share(mount: Mount, images: Mapping[str, Sequence[Path]]) -> Share:
 def resources(record: Workload) -> Resources:
     """The limits of its cgroup."""
     host = record.host_config
-    rules = defaults.device_rules(privileged=host.privileged)
-    return limits.resources(host, rules + security.devices(host.devices)[1])
+    rules = defaults.device_rules(privileged=host.privileged) + security.devices(host.devices)[1]
+    found = limits.resources(host, rules + security.device_rules(host.device_cgroup_rules))
+    return replace(found, block_io=security.throttles(host))
 
 
 def _namespaces(record: Workload, joined: Mapping[str, str]) -> list[Namespace]:
@@ -202,7 +203,8 @@ def spec(record: Workload, folder: Path, shm_size: int, place: Place = Place()) 
     )
     root = Root(str(folder), readonly=host.readonly_rootfs)
     domain = record.config.domainname if host.uts_mode != "host" else ""
-    return Spec(main, root, hostname(record), mounts(record, folder, shm_size), linux, domainname=domain), warnings
+    found = mounts(record, folder, shm_size)
+    return Spec(main, root, hostname(record), found, linux, host.annotations, domainname=domain), warnings
 
 
 def _sysctls(id_base: int, peer: int, *, has_network: bool) -> dict[str, str]:

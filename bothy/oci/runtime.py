@@ -109,6 +109,7 @@ class Memory:
     reservation: int | None = None
     swap: int | None = None
     disable_oom_killer: bool = field(default=False, metadata={"json": "disableOOMKiller"})
+    swappiness: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,29 @@ class Pids:
 
 
 @dataclass(frozen=True)
+class Throttle:
+    """Bytes or operations a second of one block device."""
+
+    major: int
+    minor: int
+    rate: int
+
+
+@dataclass(frozen=True)
+class BlockIO:
+    throttle_read_bps_device: list[Throttle] = field(default_factory=list)
+    throttle_write_bps_device: list[Throttle] = field(default_factory=list)
+    throttle_read_iops_device: list[Throttle] = field(default_factory=list, metadata={"json": "throttleReadIOPSDevice"})
+    throttle_write_iops_device: list[Throttle] = field(default_factory=list, metadata={"json": "throttleWriteIOPSDevice"})
+
+
+@dataclass(frozen=True)
 class Resources:
     devices: list[DeviceRule] = field(default_factory=list)
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
+    block_io: BlockIO | None = field(default=None, metadata={"json": "blockIO"})
 
 
 @dataclass(frozen=True)

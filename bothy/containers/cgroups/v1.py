@@ -14,7 +14,7 @@ from typing import Any
 from bothy.containers.cgroups import files
 from bothy.containers.cgroups.files import UNLIMITED, Write
 from bothy.errors import StageError
-from bothy.oci.runtime import Cpu, DeviceRule, Memory, Resources
+from bothy.oci.runtime import BlockIO, Cpu, DeviceRule, Memory, Resources
 
 ALWAYS = ("memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio")
 _FREEZE_SECONDS = 10.0
@@ -26,6 +26,7 @@ def writes(resources: Resources) -> list[Write]:
     plan += _cpu(resources.cpu) if resources.cpu else []
     if resources.pids:
         plan.append(Write("pids", "pids.max", str(resources.pids.limit) if resources.pids.limit > 0 else "max"))
+    plan += _block_io(resources.block_io) if resources.block_io else []
     return plan + [_device(rule) for rule in resources.devices]
 
 
@@ -39,6 +40,8 @@ def _memory(memory: Memory) -> list[Write]:
         plan.append(Write("memory", "memory.soft_limit_in_bytes", str(memory.reservation)))
     if memory.disable_oom_killer:
         plan.append(Write("memory", "memory.oom_control", "1"))
+    if memory.swappiness is not None:
+        plan.append(Write("memory", "memory.swappiness", str(memory.swappiness), optional=True))
     return plan
 
 
@@ -55,6 +58,14 @@ def _cpu(cpu: Cpu) -> list[Write]:
     if cpu.mems:
         plan.append(Write("cpuset", "cpuset.mems", cpu.mems))
     return plan
+
+
+def _block_io(wanted: BlockIO) -> list[Write]:
+    kinds = (
+        ("read_bps", wanted.throttle_read_bps_device), ("write_bps", wanted.throttle_write_bps_device),
+        ("read_iops", wanted.throttle_read_iops_device), ("write_iops", wanted.throttle_write_iops_device),
+    )  # fmt: skip
+    return [Write("blkio", f"blkio.throttle.{kind}_device", f"{t.major}:{t.minor} {t.rate}") for kind, all_ in kinds for t in all_]
 
 
 def _device(rule: DeviceRule) -> Write:

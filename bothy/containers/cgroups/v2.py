@@ -16,7 +16,7 @@ from typing import Any
 from bothy.containers.cgroups import devices, files
 from bothy.containers.cgroups.files import Write
 from bothy.errors import StageError
-from bothy.oci.runtime import Cpu, Memory, Resources
+from bothy.oci.runtime import BlockIO, Cpu, Memory, Resources
 
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 _INIT = "/init"
@@ -30,7 +30,15 @@ def writes(resources: Resources) -> list[Write]:
     plan += _cpu(resources.cpu) if resources.cpu else []
     if resources.pids:
         plan.append(Write("", "pids.max", str(resources.pids.limit) if resources.pids.limit > 0 else "max"))
-    return plan
+    return plan + (_block_io(resources.block_io) if resources.block_io else [])
+
+
+def _block_io(wanted: BlockIO) -> list[Write]:
+    kinds = (
+        ("rbps", wanted.throttle_read_bps_device), ("wbps", wanted.throttle_write_bps_device),
+        ("riops", wanted.throttle_read_iops_device), ("wiops", wanted.throttle_write_iops_device),
+    )  # fmt: skip
+    return [Write("", "io.max", f"{t.major}:{t.minor} {kind}={t.rate}") for kind, all_ in kinds for t in all_]
 
 
 def _memory(memory: Memory) -> list[Write]:

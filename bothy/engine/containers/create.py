@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
-from bothy.engine import binds, health, limits, merge, names, ports, security, times
+from bothy.engine import binds, health, limits, merge, names, ports, refusals, security, times
 from bothy.engine.containers import joining, links, mounting, network, sharing
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
+from bothy.engine.mountspecs import Wanted
 from bothy.errors import Invalid, NotFound, Unsupported
 from bothy.images.model import Image
 from bothy.oci import platform as platforms
 from bothy.oci.platform import Platform
 
-_RUNTIMES = {"": Wall.CONTAINER, "bothy": Wall.CONTAINER, "runc": Wall.CONTAINER, "vm": Wall.VM}
+_RUNTIMES = {
+    "": Wall.CONTAINER, "bothy": Wall.CONTAINER, "runc": Wall.CONTAINER, "io.containerd.runc.v2": Wall.CONTAINER, "vm": Wall.VM
+}  # fmt: skip
 _POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\.?")
 _MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
@@ -28,8 +33,8 @@ async def create(
 ) -> tuple[Workload, list[str]]:
     """A new workload, not started, and warnings. `platform`: what the image must be for (`linux/amd64`), empty for what it is.
 
-    Raises Invalid (impossible flags), NotFound (image, also one for another platform; network), Conflict (name), Unsupported,
-    Unavailable (disk full); then there is no record, no folder and no volume that was not there before.
+    Raises Invalid (impossible flags, things named that are not there), NotFound (the image, also one for another platform), Conflict
+    (name), Unsupported, Unavailable (disk full); then there is no record, no folder and no volume that was not there before.
     """
     wall = wall_of(host)
     if not config.image:
@@ -37,10 +42,11 @@ async def create(
     image = hall.images.resolve(config.image)
     warnings = check_platform(config.image, image, platform)
     config = merge.merged(config, image.config)
-    host, networking = normal(hall, config, host, networking, machine=wall is Wall.VM)
-    warnings += check(hall, config, host, networking, machine=wall is Wall.VM)
-    links.check(hall, host, networking)
-    wanted = binds.wanted(config, host)
+    with _not_the_image():
+        host, networking = normal(hall, config, host, networking, machine=wall is Wall.VM)
+        warnings += check(hall, config, host, networking, machine=wall is Wall.VM)
+        links.check(hall, host, networking)
+        wanted = binds.wanted(config, host, _inherited(hall, host))
     mounts = [mounting.record_of(hall, w) for w in wanted]
     name = names.checked(name) if name else names.friendly(hall.workloads.has_name)
     claimed = hall.spares.claim(image.id, host, has_mounts=bool(wanted)) if wall is Wall.VM else ""
@@ -75,6 +81,26 @@ async def create(
             raise
     hall.tell(record, "create")
     return record, warnings
+
+
+@contextlib.contextmanager
+def _not_the_image() -> Iterator[None]:
+    """Whatever else is not there is the request's mistake: at a NotFound, Docker's clients fetch the image and try again."""
+    try:
+        yield
+    except NotFound as exc:
+        raise Invalid(exc.message, hint=exc.hint) from exc
+
+
+def _inherited(hall: Hall, host: HostConfig) -> list[Wanted]:
+    """The mounts of those that `--volumes-from` names. Raises NotFound, Invalid in Docker's words (moby volumes_unix.go)."""
+    found: list[Wanted] = []
+    for text in host.volumes_from:
+        name, _, mode = text.partition(":")
+        if not name:
+            raise Invalid(f"invalid volumes-from specification: '{text}'", hint="NAME or NAME:ro")
+        found += binds.inherited(hall.workloads.find(name).record.mounts, mode)
+    return found
 
 
 def check_platform(name: str, image: Image, asked: str) -> list[str]:
@@ -112,7 +138,7 @@ def normal(
     hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool
 ) -> tuple[HostConfig, NetworkingConfig]:
     """Network mode and endpoints with one word for each network. Raises NotFound, Unsupported, Invalid."""
-    host = joining.normal(hall, config, host, machine=machine)
+    host = joining.normal(hall, config, limits.adapted(host), machine=machine)
     if sharing.is_shared(host) and not config.network_disabled:
         return sharing.normal(hall, config, host, networking, machine=machine), NetworkingConfig()
     return network.normal(hall, config, host, networking)
@@ -121,14 +147,14 @@ def normal(
 def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingConfig, *, machine: bool) -> list[str]:
     """Every flag that can be seen to be impossible. Returns warnings. Raises Invalid or Unsupported."""
     warnings = limits.check(host, hall.host, machine=machine) + security.check(host, machine=machine)
+    warnings += refusals.check(host, machine=machine)
+    refusals.check_endpoints(networking.endpoints_config.values())
     if machine:
         network.check_cards(networking)
     _check_words(config)
     check_policy(host)
     health.check(config.healthcheck, host.health_on_failure)
     log_size_and_files(host, 0, 0)
-    if host.volumes_from:
-        raise Unsupported("--volumes-from is not supported yet", hint="name the volumes with -v")
     ports.exposed(config.exposed_ports)
     published = ports.publications(config.exposed_ports, host.port_bindings, publish_all=host.publish_all_ports)
     if published and host.network_mode in ("host", "none"):

@@ -244,10 +244,6 @@ def test_an_image_that_is_not_here(engine: Engine) -> None:
     assert engine.run("create", "x").returncode == 1
 
 
-def test_a_flag_without_effect_is_told(engine: Engine) -> None:
-    assert engine.run("create", "--volume-driver", "x", "busybox").stderr.startswith("bothy: warning: --volume-driver has no effect\n")
-
-
 def test_the_id_file_is_written(engine: Engine, tmp_path: Path) -> None:
     engine.run("create", "--cidfile", str(tmp_path / "id"), "busybox")
     assert (tmp_path / "id").read_text() == IDENT
