@@ -151,19 +151,8 @@ class Builder:
         os.close(target)
 
     def _layers(self, layers: Layers) -> None:
-        """The layers are found by their paths, where the idmapped store is by now; a part of the image takes the whole's place."""
-        target = make_folder(self.root, layers.destination)
-        mounts.mount_layers(layers.lowers, f"/proc/self/fd/{target}")
-        os.close(target)
-        if not layers.subpath:
-            return
-        whole = open_in_root(self.root, layers.destination, os.O_PATH | os.O_DIRECTORY)
-        part = mounts.open_in_root(whole, layers.subpath)
-        tree = mounts.clone_tree(part)
-        os.close(part)
-        syscalls.umount2(f"/proc/self/fd/{whole}", syscalls.MNT_DETACH)
-        os.close(whole)
-        self._attach(tree, layers.destination)
+        """The layers are found by their paths, where the idmapped store is by now."""
+        self._attach(mounts.clone_layers(layers.lowers, layers.subpath), layers.destination)
 
     def _attach(self, tree: int, destination: str) -> None:
         make = make_folder if mounts.is_folder(tree) else make_file

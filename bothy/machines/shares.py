@@ -13,6 +13,7 @@ sources are taken hold of (`sources`) while we are still in the host's mount nam
 
 from __future__ import annotations
 
+import errno
 import os
 
 from bothy.errors import StageError
@@ -40,7 +41,10 @@ def _source(share: Share) -> int:
 
 def _refused(share: Share, exc: OSError) -> StageError:
     path = "/".join(part for part in (share.source, share.subpath) if part)
-    return StageError("share", exc.strerror or str(exc), errno=exc.errno or 0, path=path)
+    words = {errno.EXDEV: "path escapes from the volume"} if share.subpath else {}
+    if share.subpath and not share.layers:
+        words[errno.ENOENT] = "cannot access path: no such file or directory"
+    return StageError("share", words.get(exc.errno or 0, exc.strerror or str(exc)), errno=exc.errno or 0, path=path)
 
 
 def export(folder: str, shares: list[Share], trees: list[int]) -> None:
@@ -49,32 +53,17 @@ def export(folder: str, shares: list[Share], trees: list[int]) -> None:
     """
     sc.mount("exports", folder, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=755,size=1m")
     for number, (share, tree) in enumerate(zip(shares, trees, strict=True)):
-        place = f"{folder}/{number}"
         if share.layers:
-            tree = _layers(share, place)
+            try:
+                tree = mounts.clone_layers(share.layers, share.subpath)
+            except OSError as exc:
+                raise _refused(share, exc) from exc
+        place = f"{folder}/{number}"
         if mounts.is_folder(tree):
-            os.makedirs(place, exist_ok=True)
+            os.mkdir(place)
         else:
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         target = os.open(place, os.O_PATH | os.O_CLOEXEC)
         sc.move_mount(tree, target)
         os.close(target)
         os.close(tree)
-
-
-def _layers(share: Share, place: str) -> int:
-    """A detached mount of an image, or of a part of it; `place` is where it is put together."""
-    os.mkdir(place)
-    mounts.mount_layers(share.layers, place)
-    whole = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        part = mounts.open_in_root(whole, share.subpath)
-        tree = mounts.clone_tree(part)
-        os.close(part)
-    except OSError as exc:
-        raise _refused(share, exc) from exc
-    finally:
-        os.close(whole)
-    sc.umount2(place, sc.MNT_DETACH)
-    os.rmdir(place)
-    return tree
