@@ -158,6 +158,8 @@ class Resolver:
 
     def _ended(self) -> None:
         """The link is at its end, so the process is: nobody else may serve these sockets."""
+        if self._closing:
+            return
         _log.warning("the DNS server (pid %d) has ended; starting another", self._pid)
         self._part()
         now = asyncio.get_running_loop().time()

@@ -144,7 +144,7 @@ def test_teardown_leaves_no_trace_on_the_host(another: Callable[..., TestEngine]
     folders = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(f"/{paths.scope}")]
     assert not folders
     assert str(engine.root) not in Path("/proc/self/mountinfo").read_text()
-    assert not (engine.run_folder / "bothy.sock").exists()
+    assert sorted(entry.name for entry in engine.run_folder.iterdir()) == ["daemon.lock", "daemon.log", "keepers", "start.lock"]
 
 
 def test_by_hand_and_ended_by_a_signal(another: Callable[..., TestEngine]) -> None:

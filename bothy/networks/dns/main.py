@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LONELY = 30.0
+LONELY = 10.0
 _FILES = 4096
 _WATCHED = inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE | inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.ONLYDIR
 _GONE = inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.IGNORED

@@ -21,6 +21,17 @@ def test_what_is_given_takes_the_place_of_the_hosts() -> None:
         resolv_conf(HOST, servers=["dns.example"])
 
 
+def test_where_our_own_server_is_nobody_else_is_asked() -> None:
+    gateways = ["172.30.0.1", "172.31.0.1", "10.254.0.1", "10.253.0.1"]
+    text = resolv_conf(HOST, servers=["1.1.1.1"], gateways=gateways)
+    assert nameservers(text) == gateways[:3]
+    assert "search a.example b.example\noptions ndots:2\n" in text
+    assert resolv_conf("", gateways=gateways[:1]) == "nameserver 172.30.0.1\noptions ndots:0\n"
+    assert "options edns0 ndots:0\n" in resolv_conf("", gateways=gateways, options=["edns0"])
+    with pytest.raises(Invalid, match="dns\\.example"):
+        resolv_conf(HOST, servers=["dns.example"], gateways=gateways)
+
+
 @pytest.mark.parametrize("host", ["", "nameserver 127.0.0.1\n", "nameserver\n", "nameserver nonsense\n", "domain\n"])
 def test_without_a_server_there_is_a_comment(host: str) -> None:
     text = resolv_conf(host)
