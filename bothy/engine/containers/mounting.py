@@ -3,6 +3,8 @@
     create   Wanted ─▶ MountRecord ─▶ volumes and missing folders made, new volumes filled from the image
     start    what has vanished is made again; volumes that are mounted only while they are used are held
     end      held no more: the last one unmounts
+
+What is shown and told is what Docker shows and tells (moby daemon/volumes.go, volumes_unix.go).
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ async def get(call: Call) -> StreamResponse:
 async def put(call: Call) -> StreamResponse:
     """`PUT archive`: unpack the body's tar, compressed or not, in the folder at a path."""
     files, ref = _files(call)
-    await files.extract(
-        ref, _path(call), _body(call), strict=call.flag("noOverwriteDirNonDir"), as_user=call.flag("copyUIDGID")
-    )
+    await files.extract(ref, _path(call), _body(call), strict=call.flag("noOverwriteDirNonDir"), as_user=call.flag("copyUIDGID"))
     return replies.nothing(200)
 
 
