@@ -41,7 +41,8 @@ def config(image: Image) -> dict[str, Any]:
 
 
 def inspect(image: Image) -> dict[str, Any]:
-    """`GET /images/{name}/json`."""
+    """`GET /images/{name}/json`. Docker has left out `Container` and `ContainerConfig` since 1.45; docker-compose 1.29 looks into
+    the latter whatever version it has agreed on."""
     data: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": image.repo_tags,
@@ -52,6 +53,8 @@ def inspect(image: Image) -> dict[str, Any]:
         "DockerVersion": image.docker_version,
         "Author": image.author,
         "Config": config(image),
+        "Container": "",
+        "ContainerConfig": config(image),
         "Architecture": image.architecture,
         "Os": image.os,
         "Size": image.size,
