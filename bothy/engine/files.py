@@ -70,9 +70,7 @@ class Files:
         async with _told(live, ref, path), self._visit(live, model.DISK) as visit:
             await visit.begin(Request(model.PUT, path, user=user, strict=strict))
             async with contextlib.aclosing(plain(archive)) as pieces:
-                async for piece in pieces:
-                    await visit.send(piece)
-            await visit.finish()
+                await visit.put(pieces)
         self._hall.tell(live.record, "extract-to-dir")
 
     @contextlib.asynccontextmanager
@@ -129,7 +127,11 @@ class Files:
                         of_stopped(self._hall, live, to_write=view == model.DISK) if is_machine else self._of_container(live, view)
                     )
                     async with down as visit:
-                        yield visit
+                        live.lock.visit = visit
+                        try:
+                            yield visit
+                        finally:
+                            live.lock.visit = None
                     return
         up = of_running(live) if is_machine else self._of_container(live, model.LIVE if view in _MOUNTED else view)
         async with up as visit:

@@ -3,7 +3,7 @@
     visit = Visit(sock, …)
     found = await visit.begin(request)        what it found; raises what keeps it from doing its work
     async for data in visit.data(): …         an archive that comes out
-    await visit.send(data) …; await visit.finish()      one that goes in
+    await visit.put(archive)                  one that goes in
     visit.close()                             in any case; what is not finished by then is broken off
 
 What comes over the line of a machine was said by its guest, and that of a container read by code that handles what a stranger
@@ -26,6 +26,7 @@ from bothy.errors import BothyError, Broken, Conflict, Forbidden, Invalid, NotFo
 from bothy.jsonable import PLAIN
 
 _READ = 256 * 1024
+_NOTICE, _STALLED = 1.0, 5.0  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -42,6 +43,8 @@ class Visit:
         self._frames: deque[Frame] = deque()
         self._answer: asyncio.Task[dict[str, Any]] | None = None
         self._closed = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._moved = self._loop.time()
         self.over = False
 
     async def begin(self, request: Request) -> dict[str, Any]:
@@ -63,22 +66,33 @@ class Visit:
                 self._end(frame)
                 return
 
-    async def send(self, data: bytes) -> None:
-        """A piece of an archive. Raises what the visit says went wrong."""
-        if self._answer is None:
-            self._answer = asyncio.ensure_future(self._message())
-        if self._answer.done():
-            await self.finish()
+    async def put(self, archive: AsyncIterator[bytes]) -> None:
+        """Send an archive; returns when it has been put there. Raises what the visit says went wrong, as soon as it says so."""
+        answer = self._answer = asyncio.ensure_future(self._message())
+        while True:
+            coming = asyncio.ensure_future(anext(archive, None))
+            await asyncio.wait({coming, answer}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+                break
+            piece = coming.result()
+            if piece is None:
+                break
+            await self._send(piece)
+        await self._finish()
+
+    async def _send(self, data: bytes) -> None:
+        """A piece of an archive."""
         for at in range(0, len(data), wire.MAX_FRAME):
             try:
                 await self._write(wire.encode(wire.DATA, data[at : at + wire.MAX_FRAME]))
             except OSError:
-                await self.finish()
+                return  # it has something to say
 
-    async def finish(self) -> None:
-        """The archive is complete; returns when it has been put there. Raises what the visit says went wrong."""
-        if self._answer is None:
-            self._answer = asyncio.ensure_future(self._message())
+    async def _finish(self) -> None:
+        """The archive is complete, or the visit has had enough of it."""
+        assert self._answer is not None
         if not self._answer.done():
             try:
                 await self._write(wire.encode(wire.END))
@@ -98,9 +112,19 @@ class Visit:
         self._closed.set()
 
     async def abandon(self) -> None:
-        """Have it broken off, whoever is at it, and wait until it is closed."""
+        """Have it broken off, whoever is at it, and wait until it is closed. A client that does not notice is hung up on."""
         self._kill()
-        await self._closed.wait()
+        try:
+            await asyncio.wait_for(self._closed.wait(), _NOTICE)
+        except TimeoutError:
+            if self._task is not None:
+                self._task.cancel()
+            await self._closed.wait()
+
+    @property
+    def stalled(self) -> bool:
+        """Nothing has passed for some seconds."""
+        return self._loop.time() - self._moved > _STALLED
 
     def _end(self, frame: Frame) -> None:
         if frame.kind != wire.MESSAGE or "end" not in self._told(frame):
@@ -123,6 +147,7 @@ class Visit:
         return message
 
     async def _frame(self) -> Frame:
+        self._moved = self._loop.time()
         while not self._frames:
             try:
                 data = await self._loop.sock_recv(self._sock, _READ)
@@ -137,6 +162,7 @@ class Visit:
         return self._frames.popleft()
 
     async def _write(self, data: bytes) -> None:
+        self._moved = self._loop.time()
         await self._loop.sock_sendall(self._sock, data)
 
 

@@ -53,9 +53,7 @@ class VolumeFiles:
         async with _told(ref, path), self._visit(ref) as visit:
             await visit.begin(Request(model.PUT, path, strict=strict))
             async with contextlib.aclosing(plain(archive)) as pieces:
-                async for piece in pieces:
-                    await visit.send(piece)
-            await visit.finish()
+                await visit.put(pieces)
 
     @contextlib.asynccontextmanager
     async def _visit(self, name: str) -> AsyncIterator[Visit]:

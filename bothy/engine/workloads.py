@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from bothy.engine.keepers import Keeper
 from bothy.engine.model import Connection, Status, Workload
@@ -17,6 +17,30 @@ from bothy.keeper.model import Client, Exit
 from bothy.log import logger
 
 _log = logger("engine")
+_LOOK = 1.0
+
+
+class Lock(asyncio.Lock):
+    """A lock that a visit of what does not run may hold (`visit`). Who wants it waits for as long as the visit gets on; one whose
+    client does not is broken off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visit: Visit | None = None
+
+    async def acquire(self) -> Literal[True]:
+        if self.visit is None:
+            return await super().acquire()
+        waiting = asyncio.ensure_future(super().acquire())
+        try:
+            while not (await asyncio.wait([waiting], timeout=_LOOK))[0]:
+                if self.visit is not None and self.visit.stalled:
+                    await self.visit.abandon()
+        except BaseException:
+            if not waiting.cancel() and not waiting.cancelled():
+                self.release()
+            raise
+        return waiting.result()
 
 
 class Live:
@@ -24,7 +48,7 @@ class Live:
 
     def __init__(self, record: Workload) -> None:
         self.record = record
-        self.lock = asyncio.Lock()
+        self.lock = Lock()
         self.keeper: Keeper | None = None
         self.held: list[tuple[Connection, Client]] = []
         self.ended: asyncio.Future[Exit] | None = None

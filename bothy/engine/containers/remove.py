@@ -126,11 +126,6 @@ async def prune(hall: Hall, filters: matching.Filters) -> tuple[list[str], int]:
 
 def written(folder: str) -> int:
     """Bytes on disk of a file, or of what is below a folder; links are not followed."""
-    total = 0 if os.path.isdir(folder) or not os.path.exists(folder) else os.lstat(folder).st_blocks * 512
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
-            except OSError:
-                continue
-    return total
+    if os.path.isdir(folder) or not os.path.exists(folder):
+        return trees.size(folder)
+    return os.lstat(folder).st_blocks * 512
