@@ -28,20 +28,21 @@ def normal(hall: Hall, config: Config, host: HostConfig, networking: NetworkingC
     mode = "none" if config.network_disabled else host.network_mode
     if mode in ("", "default") or (mode == "bridge" and not {"bridge", "default"} & set(asked)):
         mode = next(iter(asked), "bridge")
+    networks: dict[str, Network] = {}
     found: dict[str, EndpointConfig] = {}
     for ref in [mode, *asked]:
         network = hall.networks.get(ref)
         wanted = asked.get(ref) or found.get(network.name) or EndpointConfig()
         check_endpoint(network, wanted)
+        networks[network.name] = network
         found[network.name] = replace(wanted, network_id=network.id)
-    first = hall.networks.get(mode)
-    others = [name for name in found if hall.networks.get(name).driver != "bridge"]
+    others = [name for name, network in networks.items() if network.driver != "bridge"]
     if others and len(found) > 1:
         pair = [*others, *(name for name in found if name not in others)][:2]
         raise Invalid(
             f"conflicting options: cannot attach both user-defined and non-user-defined network-modes: {' and '.join(pair)}"
         )
-    return replace(host, network_mode=first.name), NetworkingConfig(dict(found))
+    return replace(host, network_mode=next(iter(networks))), NetworkingConfig(dict(found))
 
 
 def check_endpoint(network: Network, wanted: EndpointConfig) -> None:
