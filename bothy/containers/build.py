@@ -143,9 +143,13 @@ class Builder:
         self.root = mount_overlay(overlay)
 
     def _filesystem(self, operation: Filesystem) -> None:
-        target = make_folder(self.root, operation.destination)
+        try:
+            target, is_new = open_in_root(self.root, operation.destination, os.O_PATH | os.O_DIRECTORY), False
+        except FileNotFoundError:
+            target, is_new = make_folder(self.root, operation.destination), True
         data = list(operation.data)
-        if operation.fstype == "tmpfs" and not any(word.startswith("mode=") for word in data):
+        if operation.fstype == "tmpfs" and not is_new and not any(word.startswith("mode=") for word in data):
+            # It looks like what it covers; where nothing was, it is everybody's, as in Docker.
             data.append(f"mode={os.fstat(target).st_mode & 0o7777:o}")
         mounts.mount_at(target, operation.fstype, operation.source, operation.flags, ",".join(data))
         os.close(target)

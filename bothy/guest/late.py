@@ -214,6 +214,8 @@ def mount_tmpfs(wanted: list[dict[str, Any]]) -> None:
         if target == "/dev/shm":
             sc.mount(None, target, None, sc.MS_REMOUNT | options.flags, data)
         else:
+            if "mode=" not in data and os.path.isdir(target):  # it looks like what it covers
+                data = ",".join([*options.data, f"mode={os.stat(target).st_mode & 0o7777:o}"])
             os.makedirs(target, exist_ok=True)
             sc.mount("tmpfs", target, "tmpfs", options.flags, data)
 

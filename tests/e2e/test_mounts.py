@@ -180,6 +180,9 @@ def test_tmpfs(bothy: Walled) -> None:
         "--mount", "type=tmpfs,target=/x,tmpfs-opt=exec,tmpfs-opt=uid=7",
         "--mount", "type=tmpfs,target=/r,readonly",
     )  # fmt: skip
+    modes = "stat -c %a /new /etc; "
+    mounts = (*mounts, "--tmpfs", "/new", "--tmpfs", "/etc")
+    assert bothy("run", "--rm", *mounts, "busybox", "sh", "-c", modes).ok().out.split() == ["1777", "755"]
     script = "stat -c %a /t; stat -c %u /x; echo 'echo ran' > /x/s; chmod +x /x/s; /x/s; touch /r/f 2>/dev/null || echo ro; dd if=/dev/zero of=/t/f bs=1k count=99 2>/dev/null; wc -c < /t/f"
     assert bothy("run", "--rm", *mounts, "busybox", "sh", "-c", script).ok().out.split() == ["1770", "7", "ran", "ro", "65536"]
 
