@@ -142,4 +142,3 @@ async def _made(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except OSError as exc:
         hint = "free some space on the disk that holds BOTHY_ROOT" if exc.errno == 28 else ""
         raise Unavailable(f"{args[0]}: {exc.strerror or exc}", errno=exc.errno or 0, hint=hint) from exc
-

@@ -13,6 +13,7 @@ from bothy.containers.operations import (
     CgroupView,
     Console,
     Filesystem,
+    Layers,
     Link,
     Mask,
     Node,
@@ -80,6 +81,30 @@ def test_binds() -> None:
     assert not any(o.idmap for o in rootfs.plan(plain) if isinstance(o, Bind))
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rbind", "ro"], (True, sc.MOUNT_ATTR_RDONLY, False)),
+        (["rbind", "rro"], (True, sc.MOUNT_ATTR_RDONLY, True)),
+        (["bind", "ro"], (False, sc.MOUNT_ATTR_RDONLY, False)),
+        (["rbind", "rw"], (True, 0, False)),
+    ],
+)
+def test_what_is_read_only_below_a_bind(words: list[str], expected: tuple[bool, int, bool]) -> None:
+    [bind] = [o for o in rootfs.plan(make(Mount("/a", "bind", "/src", words))) if isinstance(o, Bind)]
+    assert (bind.recursive, bind.attr_set, bind.deep) == expected
+
+
+def test_a_part_of_a_source() -> None:
+    [bind] = [o for o in rootfs.plan(make(Mount("/a", "bind", "/src", ["rbind", "X-mount.subdir=b/c"]))) if isinstance(o, Bind)]
+    assert (bind.source, bind.subpath) == ("/src", "b/c")
+
+
+def test_layers_of_an_image() -> None:
+    words = ["ro", "X-mount.subdir=bin", "lowerdir+=/s/one", "lowerdir+=/s/two"]
+    assert Layers(["/s/one", "/s/two"], "/image", "bin") in rootfs.plan(make(Mount("/image", "overlay", "overlay", words)))
+
+
 def test_cgroups_are_a_view() -> None:
     [view] = [o for o in rootfs.plan(make()) if isinstance(o, CgroupView)]
     assert view.attr_set & sc.MOUNT_ATTR_RDONLY
@@ -116,5 +141,6 @@ def test_relative_destinations_are_refused() -> None:
 
 def test_every_operation_says_what_it_does() -> None:
     bind = Mount("/a", "bind", "/src", ["rbind"])
-    for operation in rootfs.plan(make(bind, id_base=5, sysctl={"kernel.sem": "1"}, terminal=True, ro=True)):
+    image = Mount("/i", "overlay", "overlay", ["lowerdir+=/s/one"])
+    for operation in rootfs.plan(make(bind, image, id_base=5, sysctl={"kernel.sem": "1"}, terminal=True, ro=True)):
         assert operation.describe()
