@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bothy.engine import mountspecs
 from bothy.engine.model import Config, HostConfig, MountRecord
@@ -28,7 +29,8 @@ _MODES = (("rw", "ro"), ("z", "Z"), PROPAGATION, ("nocopy",), ("consistent", "ca
 def wanted(config: Config, host: HostConfig, others: Iterable[Wanted] = ()) -> list[Wanted]:
     """Every mount that is asked for, in the order of the depth of its target; `others` are `inherited`. Raises Invalid."""
     found: dict[str, Wanted] = {}
-    flags = [bind(text) for text in host.binds] + [mountspecs.read(m) for m in host.mounts]
+    driver = host.volume_driver or "local"
+    flags = [replace(bind(text), driver=driver) for text in host.binds] + [mountspecs.read(m) for m in host.mounts]
     flags += [mountspecs.tmpfs(target, [w for w in words.split(",") if w]) for target, words in host.tmpfs.items()]
     for mount in flags:
         if mount.target in found:
@@ -38,7 +40,7 @@ def wanted(config: Config, host: HostConfig, others: Iterable[Wanted] = ()) -> l
         found.setdefault(mount.target, mount)
     for text in config.volumes:
         # The API allows `source:target` only in Binds; a colon here is a mistake that Docker refuses too.
-        mount = Wanted("volume", mountspecs.target_path(text, "volume"))
+        mount = Wanted("volume", mountspecs.target_path(text, "volume"), driver=driver)
         found.setdefault(mount.target, mount)
     return sorted(found.values(), key=lambda m: (m.target.count("/"), m.target))
 

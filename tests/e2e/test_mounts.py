@@ -302,6 +302,7 @@ def test_inspect_shows_mounts_as_docker_does(bothy: Walled, tmp_path: Path) -> N
         (("--mount", "type=volume,source=vol,target=/x,volume-subpath=../y"), "subpath must be a relative path within the volume"),
         (("--mount", "type=npipe,source=x,target=/x"), 'invalid mount config for type "npipe": mount type unknown'),
         (("--mount", "type=volume,source=vol,target=/x,volume-driver=rexray"), 'plugin "rexray" not found'),
+        (("--volume-driver", "rexray", "-v", "vol:/x"), 'plugin "rexray" not found'),
         (("-v", "/a:/x:what"), "invalid mode: what"),
     ],
 )

@@ -19,7 +19,6 @@ DEFAULT_SHM = 64 * 1024 * 1024
 # Fields of HostConfig that clients look for and that are not among the engine's.
 _HOST_CONFIG: dict[str, Any] = {
     "ConsoleSize": [0, 0],
-    "VolumeDriver": "",
     "Cgroup": "",
     "CgroupParent": "",
     "Isolation": "",
