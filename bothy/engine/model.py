@@ -180,7 +180,6 @@ class HostConfig:
     port_bindings: dict[str, list[PortBinding] | None] = field(default_factory=dict)
     restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
     auto_remove: bool = False
-    volume_driver: str = ""
     volumes_from: list[str] = field(default_factory=list)
     mounts: list[MountPoint] = field(default_factory=list)
     cap_add: list[str] = field(default_factory=list)
