@@ -7,6 +7,7 @@ programs carry it.
 from __future__ import annotations
 
 import os
+import resource
 from typing import NoReturn
 
 from bothy.containers import process as stages
@@ -16,7 +17,9 @@ from bothy.containers.visits.wire import Line
 from bothy.guest import early
 from bothy.keeper import processes
 from bothy.linux import channel, mounts, syscalls
-from bothy.tar.pack import FOLDER
+from bothy.tar.pack import FOLDER, MAX_DEPTH
+
+_FILES = 4 * MAX_DEPTH
 
 
 def start(disk: int) -> tuple[int, processes.Streams]:
@@ -38,6 +41,7 @@ def _be_visit(disk: int, ends: tuple[int, int, int]) -> NoReturn:
     try:
         stages.reset_signals()
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
         os.umask(0)
         os.dup2(ends[0], 0)
         os.dup2(ends[1], 1)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from bothy.errors import StageError
 from bothy.tar import headers, writer
 
-MAX_DEPTH = 2000
+MAX_DEPTH = 1000  # each level is an open folder, in a comparison three
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 XATTRS = ("user.", "security.capability", "system.posix_acl_")
