@@ -22,9 +22,9 @@ def ip_table(scope: str, networks: list[Network], elements: list[firewall.Elemen
 def listing(table: firewall.Table) -> list[dict[str, Any]]:
     """What nft would list of a table."""
     found: list[dict[str, Any]] = [{"metainfo": {}}, {"table": {"name": table.name}}]
-    for name in (firewall.MAP_ANY, firewall.MAP_ONE):
+    for name in (firewall.MAP_ANY, firewall.MAP_ONE, firewall.MAP_NAMES):
         elements = [
-            [{"concat": [int(k) if k.isdigit() else k for k in e.key]}, {"concat": [e.value[0], int(e.value[1])]}]
+            [_key([int(k) if k.isdigit() else k.strip('"') for k in e.key]), {"concat": [e.value[0], int(e.value[1])]}]
             for e in table.elements
             if e.map == name
         ]
@@ -33,6 +33,10 @@ def listing(table: firewall.Table) -> list[dict[str, Any]]:
         found.append({"chain": {"name": chain.name}})
         found += [{"rule": {"chain": chain.name}} for _ in chain.rules]
     return found
+
+
+def _key(parts: list[Any]) -> Any:
+    return {"concat": parts} if len(parts) > 1 else parts[0]
 
 
 def test_a_script_replaces_the_table_in_one_transaction() -> None:
@@ -65,6 +69,19 @@ def test_differences_are_seen() -> None:
     assert not table.matches([*same, {"rule": {"chain": "forward"}}])
     assert not ip_table("bothy", [ONE], [WEB]).matches(same)
     assert not ip_table("bothy", [ONE], [WEB, DNS, firewall.element(Published(1, "tcp", "0.0.0.0", 1), "172.30.0.9")]).matches(same)
+
+
+def test_queries_go_to_the_dns_server_before_published_ports() -> None:
+    names = [firewall.name_element("bothy0", "172.30.0.1", 10053), firewall.name_element("by-2", "fd00:1::1", 4000)]
+    table = ip_table("bothy", [ONE, TWO], [WEB, *names])
+    assert 'elements = { "bothy0" : 172.30.0.1 . 10053 }' in table.script()
+    rules = next(chain.rules for chain in table.chains if chain.name == "prerouting")
+    found = [n for n, rule in enumerate(rules) if "@names" in rule]
+    assert len(found) == 1
+    assert rules[found[0]].startswith("ip daddr { 172.30.0.1, 172.31.0.1 } meta l4proto { tcp, udp } th dport 53 ")
+    assert found[0] < rules.index("fib daddr type local jump publish")
+    assert table.matches(listing(table))
+    assert not ip_table("bothy", [ONE, TWO], [WEB]).matches(listing(table))
 
 
 def test_elements_come_and_go_by_scripts() -> None:
