@@ -132,6 +132,10 @@ def host_config(flags: Values) -> dict[str, Any]:
     for flag, name, is_size in THROTTLES:
         if flags.given(flag):
             host[name] = [values.throttle(text, flag, is_size=is_size) for text in flags.many(flag)]
+    if flags.given("secret"):
+        from bothy.cli import secrets
+
+        host["Secrets"] = [secrets.mount(text) for text in flags.many("secret")]
     if flags.given("blkio-weight-device"):
         weights = [values.throttle(text, "blkio-weight-device", is_size=False) for text in flags.many("blkio-weight-device")]
         host["BlkioWeightDevice"] = [{"Path": weight["Path"], "Weight": weight["Rate"]} for weight in weights]

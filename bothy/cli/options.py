@@ -88,6 +88,7 @@ CREATE = (
     ("restart", "", "text", "policy", "When to restart: no, on-failure[:max], always, unless-stopped"),
     ("rm", "", "bool", "", "Remove the workload and its anonymous volumes when it ends"),
     ("runtime", "", "text", "name", "Runtime: vm for a machine, or the name of an OCI runtime"),
+    ("secret", "", "list", "name[,target=…]", "Show it a secret as a file (default: /run/secrets/NAME)"),
     ("security-opt", "", "list", "option", "seccomp=FILE, seccomp=unconfined, no-new-privileges, label=…, apparmor=…"),
     ("shm-size", "", "text", "bytes", "Size of /dev/shm (default 64m)"),
     ("stop-signal", "", "text", "signal", "Signal that stops it"),

@@ -21,6 +21,7 @@ VERBS = {
     "volume cp": "volumecp", "volume clone": "snapshots", "volume rename": "snapshots", "volume resize": "snapshots",
     "volume snapshot create": "snapshots", "volume snapshot ls": "snapshots", "volume snapshot rm": "snapshots",
     "volume snapshot restore": "snapshots",
+    "secret create": "secrets", "secret ls": "secrets", "secret inspect": "secrets", "secret rm": "secrets",
     "network ls": "networks", "network create": "networks", "network rm": "networks", "network prune": "networks",
     "network connect": "networks", "network disconnect": "networks", "network doctor": "exposure",
     "port add": "exposure", "port rm": "exposure", "port ls": "exposure",
@@ -42,6 +43,7 @@ ALIASES = {
     "image import": "import", "image load": "load", "image save": "save", "bootstrap": "image bootstrap",
     "volume snapshot": "volume snapshot create", "volume snapshot list": "volume snapshot ls",
     "volume snapshot remove": "volume snapshot rm",
+    "secret list": "secret ls", "secret remove": "secret rm",
     "volume list": "volume ls", "volume remove": "volume rm", "network list": "network ls", "network remove": "network rm",
     "port list": "port ls", "port remove": "port rm",
     "machine template list": "machine template ls", "machine template remove": "machine template rm",
@@ -51,6 +53,7 @@ ALIASES = {
 GROUPS = {
     "container": "Containers and machines",
     "image": "Images on this machine",
+    "secret": "Secrets: files that only workloads see which are given them",
     "volume": "Volumes: folders that outlive the workloads that mount them",
     "network": "Networks",
     "machine": "What virtual machines are made of",
@@ -64,7 +67,7 @@ SECTIONS = (
     ("Change", ("stop", "restart", "kill", "pause", "unpause", "rename", "update", "rm")),
     ("Images", ("images", "image bootstrap", "import", "load", "save", "commit", "export", "tag", "rmi", "image history")),
     ("Engine", ("info", "version", "system df", "system prune", "system shutdown", "completion")),
-    ("Groups", ("container", "image", "volume", "network", "machine template", "system")),
+    ("Groups", ("container", "image", "volume", "network", "secret", "machine template", "system")),
 )
 
 

@@ -30,12 +30,14 @@ from bothy.containers.operations import (
     Overlay,
     Readonly,
     ReadonlyRoot,
+    Secrets,
     SharedMemory,
     Sysctl,
 )
 from bothy.errors import StageError
-from bothy.linux import mounts, namespaces, syscalls, terminal
+from bothy.linux import mounts, namespaces, secretfiles, syscalls, terminal
 from bothy.linux.mounts import make_file, make_folder, open_in_root
+from bothy.linux.secretfiles import SecretFile
 
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 _PAGE = 4096
@@ -56,6 +58,7 @@ class Builder:
         self._cgroups = cgroup_folders
         self._sources: dict[int, int] = {}
         self._cgroup_sources: list[tuple[str, int]] = []
+        self._contents: list[tuple[SecretFile, bytes]] = []
         self._null = -1
         self._empty = -1
         self.root = -1
@@ -74,6 +77,7 @@ class Builder:
             Readonly: self._readonly,
             ReadonlyRoot: self._readonly_root,
             Sysctl: self._sysctl,
+            Secrets: self._secrets,
         }
 
     def sources(self) -> None:
@@ -89,6 +93,8 @@ class Builder:
                     self._sources[number] = _shared_memory(operation)
                 except OSError as exc:
                     raise StageError("mount", f"{operation.describe()}: {exc.strerror}", errno=exc.errno or 0) from exc
+            elif isinstance(operation, Secrets):
+                self._contents = [(file, _secret(file)) for file in operation.files]
             elif isinstance(operation, CgroupView):
                 for name, folder in self._cgroups:
                     tree = mounts.clone_tree(syscalls.AT_FDCWD, folder)
@@ -186,6 +192,10 @@ class Builder:
             mounts.set_attributes(folder, attr_set=syscalls.MOUNT_ATTR_RDONLY)
         os.close(folder)
 
+    def _secrets(self, secrets: Secrets) -> None:
+        secretfiles.place(self.root, self._contents, secrets.id_base)
+        self._contents.clear()
+
     def _node(self, node: Node) -> None:
         folder, name = self._parent(node.path)
         try:
@@ -277,6 +287,15 @@ class Builder:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.ELOOP, "a symbolic link is in the place", path)
         return fd
+
+
+def _secret(file: SecretFile) -> bytes:
+    """What it says. Raises StageError."""
+    try:
+        return secretfiles.read(file.source)
+    except OSError as exc:
+        name = file.target.rpartition("/")[2]
+        raise StageError("secret", f"{name} can not be read: {exc.strerror}", errno=exc.errno or 0) from exc
 
 
 def _shared_memory(operation: SharedMemory) -> int:

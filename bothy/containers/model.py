@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bothy.linux.links import Attachment
+from bothy.linux.secretfiles import SecretFile
 from bothy.oci.runtime import Spec
 
 
@@ -45,4 +46,5 @@ class ContainerPlan:
     init: bool = False
     idmapped_binds: bool = True
     shm: str = ""
+    secrets: list[SecretFile] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bothy.linux.secretfiles import SecretFile
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -162,5 +164,16 @@ class Sysctl:
         return f"sysctl -w {self.name}={self.value}"
 
 
-_Mounted = Overlay | Filesystem | Bind | SharedMemory | Layers | CgroupView
+@dataclass(frozen=True)
+class Secrets:
+    """Files in memory; `files` say where their contents are on the host."""
+
+    files: list[SecretFile]
+    id_base: int
+
+    def describe(self) -> str:
+        return f"{len(self.files)} secrets"
+
+
+_Mounted = Overlay | Filesystem | Bind | SharedMemory | Layers | CgroupView | Secrets
 Operation = _Mounted | Node | Link | Console | Mask | Readonly | ReadonlyRoot | Sysctl

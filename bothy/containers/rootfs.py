@@ -16,6 +16,7 @@ from bothy.containers.operations import (
     Overlay,
     Readonly,
     ReadonlyRoot,
+    Secrets,
     SharedMemory,
     Sysctl,
 )
@@ -47,6 +48,8 @@ def plan(container: ContainerPlan) -> list[Operation]:
         SharedMemory(container.shm) if container.shm and mount.destination == "/dev/shm" else _mount(mount, container)
         for mount in spec.mounts
     ]
+    if container.secrets:
+        operations.append(Secrets(container.secrets, container.id_base))
     operations += [Node(d.path, d.type, d.major, d.minor, d.file_mode, d.uid, d.gid) for d in linux.devices]
     if any(mount.destination == "/dev" and mount.type == "tmpfs" for mount in spec.mounts):
         operations += [Link(path, target) for path, target in _DEV_LINKS]

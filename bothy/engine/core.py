@@ -26,6 +26,7 @@ from bothy.engine.networks import Networks
 from bothy.engine.ranges import Ranges
 from bothy.engine.records import Records
 from bothy.engine.resolver import Resolver
+from bothy.engine.secrets import Secrets
 from bothy.engine.settings import Settings
 from bothy.engine.spares import Spares
 from bothy.engine.spawner import Revival, Spawner
@@ -79,6 +80,7 @@ class Engine:
         self.networks = Networks(self._hall)
         self.volumes = Volumes(self._hall)
         self.volume_files = VolumeFiles(self._hall)
+        self.secrets = Secrets(self._hall)
         self.templates = Templates(self._hall)
         self.events = self._hall.events
         self._resolver = Resolver(paths, self._hall.networks.names, settings.resolv_conf)

@@ -16,7 +16,7 @@ import asyncio
 import os
 
 from bothy.containers.cgroups import hierarchies as cgroups
-from bothy.engine import keepers, trees
+from bothy.engine import keepers, secrets, trees
 from bothy.engine.containers import ending, mounting, network, remove
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
@@ -48,6 +48,7 @@ async def recover(hall: Hall) -> None:
     for live in hall.workloads:
         if live.id not in found:
             await _repair(hall, live)
+    secrets.sweep(hall)
     await asyncio.to_thread(_sweep_files, hall)
     await asyncio.to_thread(_sweep_cgroups, hall.paths.scope, {live.id for live in hall.workloads if live.keeper is not None})
     for live in hall.workloads:

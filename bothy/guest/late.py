@@ -20,8 +20,9 @@ from typing import Any
 
 from bothy.errors import StageError
 from bothy.guest import cards, early
-from bothy.linux import mounts
+from bothy.linux import mounts, secretfiles
 from bothy.linux import syscalls as sc
+from bothy.linux.secretfiles import SecretFile
 
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 _SHARES = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap"
@@ -44,6 +45,7 @@ def set_up(plan: dict[str, Any], kit: early.Kit) -> None:
         ("mount", lambda: attach(kit)),
         ("mount", lambda: mount_tmpfs(plan["mounts"])),
         ("share", lambda: mount_shares(plan["shares"])),
+        ("secret", lambda: place_secrets(plan["secrets"])),
         ("sysctl", lambda: set_sysctls(plan["sysctl"])),
         ("pids", lambda: limit_programs(plan["pids"])),
         ("root", lambda: seal(readonly=plan["readonly"])),
@@ -246,6 +248,18 @@ def mount_shares(shares: list[dict[str, Any]]) -> None:
         os.close(slash)
         os.close(root)
         sc.umount2(host, sc.MNT_DETACH)
+
+
+def place_secrets(secrets: list[dict[str, Any]]) -> None:
+    """Secrets, as files in memory."""
+    if not secrets:
+        return
+    files = [(SecretFile("", s["target"], s["uid"], s["gid"], s["mode"]), bytes.fromhex(s["data"])) for s in secrets]
+    slash = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        secretfiles.place(slash, files)
+    finally:
+        os.close(slash)
 
 
 def set_sysctls(sysctls: dict[str, str]) -> None:

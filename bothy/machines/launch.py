@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from bothy.errors import NotFound, StageError, failure_of
 from bothy.jsonable import PLAIN
-from bothy.linux import channel, netlink, syscalls
+from bothy.linux import channel, netlink, secretfiles, syscalls
 from bothy.linux.links import Interface, Route
 from bothy.machines import cards, command, disks, guard, jail, qmp, rootdisk, saved, wire
 from bothy.machines.cards import Cards
@@ -161,12 +161,24 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
         "files": {"machine-id": f"{plan.id[:32]:0>32}\n"} | {os.path.basename(path): text for path, text in plan.files.items()},
         "mounts": [PLAIN.to_data(mount) for mount in spec.mounts if mount.type == "tmpfs" and not _is_there(mount)],
         "shares": [{"destination": share.destination, "readonly": share.readonly and share.deep} for share in plan.shares],
-        "sysctl": spec.linux.sysctl,
+        "secrets": _secrets(plan),
+        "sysctl": spec.linux.sysctl | ({"kernel.domainname": spec.domainname} if spec.domainname else {}),
         "pids": spec.linux.resources.pids.limit if spec.linux.resources.pids else 0,
         **order(spec.process, stdin=stdin),
         "ephemeral": plan.ephemeral,
         "visit": plan.visit,
     }
+
+
+def _secrets(plan: MachinePlan) -> list[dict[str, Any]]:
+    """Read now, sent once: they are in no plan and on no disk of the machine. Raises StageError."""
+    try:
+        return [
+            {"target": s.target, "uid": s.uid, "gid": s.gid, "mode": s.mode, "data": secretfiles.read(s.source).hex()}
+            for s in plan.secrets
+        ]
+    except OSError as exc:
+        raise StageError("secret", exc.strerror or str(exc), errno=exc.errno or 0) from exc
 
 
 def rehearsal(plan: MachinePlan, clone: Clone) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bothy.linux.links import Attachment
+from bothy.linux.secretfiles import SecretFile
 from bothy.oci.runtime import Spec
 
 
@@ -64,4 +65,5 @@ class MachinePlan:
     init: bool = False
     ephemeral: bool = False
     visit: bool = False
+    secrets: list[SecretFile] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bothy.engine import binds, health, limits, merge, names, ports, refusals, security, times
+from bothy.engine import binds, health, limits, merge, names, ports, refusals, secrets, security, times
 from bothy.engine.containers import joining, links, mounting, network, sharing
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, HostConfig, LogConfig, NetworkingConfig, Wall, Workload
@@ -33,7 +33,7 @@ async def create(
 ) -> tuple[Workload, list[str]]:
     """A new workload, not started, and warnings. `platform`: what the image must be for (`linux/amd64`), empty for what it is.
 
-    Raises Invalid (impossible flags, things named that are not there), NotFound (the image, also one for another platform), Conflict
+    Raises Invalid (impossible flags, what is named and not there), NotFound (the image, also one for another platform), Conflict
     (name), Unsupported, Unavailable (disk full); then there is no record, no folder and no volume that was not there before.
     """
     wall = wall_of(host)
@@ -148,6 +148,7 @@ def check(hall: Hall, config: Config, host: HostConfig, networking: NetworkingCo
     """Every flag that can be seen to be impossible. Returns warnings. Raises Invalid or Unsupported."""
     warnings = limits.check(host, hall.host, machine=machine) + security.check(host, machine=machine)
     warnings += refusals.check(host, machine=machine)
+    secrets.check(hall, host)
     refusals.check_endpoints(networking.endpoints_config.values())
     if machine:
         network.check_cards(networking)

@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from bothy.engine import spec, times
+from bothy.engine import secrets, spec, times
 from bothy.engine.containers import create, ending, joining, mounting, network, plans, publishing, sharing
 from bothy.engine.execs import start_code
 from bothy.engine.hall import Hall
@@ -179,8 +180,10 @@ async def _plan(hall: Hall, live: Live, leases: list[Lease], joined: joining.Joi
             for name, text in files.items():
                 _write(f"{folder}/{name}", text)
             container = await plans.container_plan(hall, record, place)
+            container = replace(container, secrets=secrets.files(hall, record.host_config))
         else:
             vm = await plans.machine_plan(hall, record, place, files)
+            vm = replace(vm, secrets=secrets.files(hall, record.host_config))
     except OSError as exc:
         raise Unavailable(f"{exc.filename or folder}: {exc.strerror}", errno=exc.errno or 0, hint=_disk_hint(exc)) from exc
     size, number = create.log_size_and_files(record.host_config, settings.log_size, settings.log_files)

@@ -83,7 +83,7 @@ def test_bash_completes_verbs(script: Path) -> None:
 
 
 def test_bash_completes_flags_and_their_values(script: Path) -> None:
-    assert completed(script, "run", "--sec") == ["--security-opt"]
+    assert completed(script, "run", "--secu") == ["--security-opt"]
     assert completed(script, "run", "--pull", "m") == ["missing"]
     assert "--help" in completed(script, "ps", "--")
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from bothy.api.server.router import Route
-from bothy.api.server.routes import archive, bothy, container_streams, containers, execs, images, networks, storage, system, volumes
+from bothy.api.server.routes import (
+    archive,
+    bothy,
+    container_streams,
+    containers,
+    execs,
+    images,
+    networks,
+    secrets,
+    storage,
+    system,
+    volumes,
+)  # fmt: skip
 from bothy.api.server.routes.system import no_swarm, unsupported
 
 _BUILD = unsupported("building images", "build elsewhere, then bothy load -i FILE")
@@ -106,6 +118,10 @@ BOTHY = [
     Route("DELETE", "/bothy/containers/{id}/ports", networks.remove_ports),
     Route("POST", "/bothy/images/bootstrap", bothy.bootstrap),
     Route("GET", "/bothy/networks/doctor", networks.doctor),
+    Route("GET", "/bothy/secrets", secrets.listing),
+    Route("POST", "/bothy/secrets/create", secrets.create),
+    Route("GET", "/bothy/secrets/{name}", secrets.inspect),
+    Route("DELETE", "/bothy/secrets/{name}", secrets.remove),
     Route("POST", "/bothy/volumes/{name}/rename", storage.rename),
     Route("POST", "/bothy/volumes/{name}/resize", storage.resize),
     Route("POST", "/bothy/volumes/{name}/clone", storage.clone),

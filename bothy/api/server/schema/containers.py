@@ -43,8 +43,20 @@ _HOST_CONFIG: dict[str, Any] = {
     "MaskedPaths": None,
     "ReadonlyPaths": None,
 }
-_NULL_WHEN_EMPTY = ("Binds", "Links", "VolumesFrom", "CapAdd", "CapDrop", "ExtraHosts", "GroupAdd", "SecurityOpt", "Ulimits")
-_ABSENT_WHEN_EMPTY = ("Mounts", "StorageOpt", "Tmpfs", "Sysctls")
+_NULL_WHEN_EMPTY = (
+    "Binds",
+    "Links",
+    "VolumesFrom",
+    "CapAdd",
+    "CapDrop",
+    "ExtraHosts",
+    "GroupAdd",
+    "SecurityOpt",
+    "Ulimits",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+)
+_ABSENT_WHEN_EMPTY = ("Mounts", "StorageOpt", "Tmpfs", "Sysctls", "Annotations", "KernelMemory", "Secrets")
 
 
 def state_word(workload: Workload) -> str:
@@ -198,6 +210,7 @@ def host_config(workload: Workload) -> dict[str, Any]:
     for key in _ABSENT_WHEN_EMPTY:
         if not data[key]:
             del data[key]
+    data["PidMode"], data["UTSMode"] = (word if word != "private" else "" for word in (asked.pid_mode, asked.uts_mode))
     data["NetworkMode"] = values.network_mode(workload)
     data["Runtime"] = asked.runtime or RUNTIMES[workload.wall]
     data["ShmSize"] = asked.shm_size or DEFAULT_SHM
