@@ -211,12 +211,13 @@ def _verbose(answer: dict[str, Any]) -> None:
 
 
 def prune(context: Context, flags: Values) -> int:
-    """Everything that is not in use: workloads that ended, images, templates that are out of date, with --volumes volumes."""
+    """Everything that is not in use: workloads that ended, networks, images, old templates, with --volumes volumes."""
     from bothy.cli.images import deleted
     from bothy.cli.lifecycle import confirm, report
 
     everything = flags.on("all")
-    things = ["all workloads that do not run", "all images that no workload uses" if everything else "all images without a name"]
+    things = ["all workloads that do not run", "all networks that no workload has"]
+    things.append("all images that no workload uses" if everything else "all images without a name")
     things.append("all templates of machines that are out of date")
     if flags.on("volumes"):
         things.append("all anonymous volumes that no workload has")
@@ -231,6 +232,7 @@ def prune(context: Context, flags: Values) -> int:
         answer = context.post("/volumes/prune", {"filters": filters_query([f for f in filters if f.startswith("label")]) or None})
         freed += answer.get("SpaceReclaimed") or 0
         removed += answer.get("VolumesDeleted") or ()
+    removed += context.post("/networks/prune", query).get("NetworksDeleted") or ()
     dangling = f"dangling={'false' if everything else 'true'}"
     answer = context.post("/images/prune", {"filters": filters_query([dangling, *filters])})
     freed += answer.get("SpaceReclaimed") or 0

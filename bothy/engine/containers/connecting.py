@@ -66,9 +66,9 @@ async def disconnect(hall: Hall, live: Live, found: Network, *, force: bool) -> 
         if live.keeper is None or lease is None:
             hall.workloads.amend(live, networking=networking)
             return
-        heirs = _heirs(hall.networks.attachments(live.id), hall.networks.attachments(live.id, without=found.id))
+        inheriting = heirs(hall.networks.attachments(live.id), hall.networks.attachments(live.id, without=found.id))
         try:
-            for heir in heirs or [None]:
+            for heir in inheriting or [None]:
                 await live.keeper.disconnect(lease.link, heir)
         except BothyError as exc:
             if not force:
@@ -97,7 +97,7 @@ def _check(live: Live, found: Network) -> None:
         raise Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 
 
-def _heirs(before: Sequence[Attachment], after: Sequence[Attachment]) -> list[Interface | None]:
+def heirs(before: Sequence[Attachment], after: Sequence[Attachment]) -> list[Interface | None]:
     """The interfaces that get a default route which they have not had: one, but for a way out each for IPv4 and IPv6."""
     routes = {a.link: a.interface.routes for a in before}
     return [replace(a.interface) for a in after if set(a.interface.routes) - set(routes.get(a.link, ()))]

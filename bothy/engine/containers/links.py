@@ -14,7 +14,7 @@ def check(hall: Hall, host: HostConfig, networking: NetworkingConfig) -> None:
     if host.links and host.network_mode == "host":
         raise Invalid("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
     for text in [*host.links, *(link for e in networking.endpoints_config.values() if e for link in e.links)]:
-        name, alias = _parts(text)
+        name, alias = parts(text)
         if not name or not alias:
             raise Invalid(f"bad format for links: {text}", hint="NAME or NAME:ALIAS")
         try:
@@ -30,7 +30,7 @@ def lines(hall: Hall, record: Workload) -> Lines:
     for text in record.host_config.links:
         addresses = _lines(hall, text, mode)
         if not addresses:
-            name, alias = _parts(text)
+            name, alias = parts(text)
             raise Conflict(f"Cannot link to a non running container: /{name} AS /{record.name}/{alias}", hint=f"bothy start {name}")
         found += addresses
     for network, endpoint in record.networking.endpoints_config.items():
@@ -40,14 +40,14 @@ def lines(hall: Hall, record: Workload) -> Lines:
 
 
 def _lines(hall: Hall, text: str, network: str) -> Lines:
-    name, alias = _parts(text)
+    name, alias = parts(text)
     other = hall.workloads.find(name).record
     names = list(dict.fromkeys([alias, other.config.hostname or other.id[:12], other.name]))
     ends = [end for end in other.endpoints if end.network_name == network]
     return [(address, names) for end in ends for address in end.addresses]
 
 
-def _parts(text: str) -> tuple[str, str]:
+def parts(text: str) -> tuple[str, str]:
     """The other's name and the alias; `/db:/web/alias`, as it is shown, is understood too."""
     name, colon, alias = text.partition(":")
     name = name.removeprefix("/")

@@ -76,7 +76,7 @@ async def remove(hall: Hall, live: Live, choice: PortChoice) -> list[PublishedPo
         gone = [port for port in record.ports if choice.fits(port)]
         host = record.host_config
         everything = ports.publications(record.config.exposed_ports, host.port_bindings, publish_all=host.publish_all_ports)
-        left = [publication for publication in everything if not _chosen(choice, publication, gone)]
+        left = [publication for publication in everything if not is_chosen(choice, publication, gone)]
         if not gone and len(left) == len(everything):
             raise NotFound(
                 f"{choice.container_port}/{choice.protocol} of {record.name} is not published",
@@ -96,7 +96,7 @@ def current(hall: Hall, workload: str) -> list[PublishedPort]:
     return _published(hall.networks.published(workload))
 
 
-def _chosen(choice: PortChoice, asked: ports.Publication, gone: list[PublishedPort]) -> bool:
+def is_chosen(choice: PortChoice, asked: ports.Publication, gone: list[PublishedPort]) -> bool:
     """Whether it is this that was asked for what the choice takes away; where any host port would do, by what came of it."""
     if (asked.container_port, asked.protocol) != (choice.container_port, choice.protocol):
         return False

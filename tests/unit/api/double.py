@@ -13,6 +13,7 @@ from typing import Any
 from bothy.engine.model import (
     Config,
     Connection,
+    EndpointConfig,
     Event,
     ExecRequest,
     ExecSession,
@@ -23,10 +24,10 @@ from bothy.engine.model import (
     Wall,
     Workload,
 )
-from bothy.errors import Conflict, Invalid, NotFound, Unchanged
+from bothy.errors import Conflict, Forbidden, Invalid, NotFound, Unchanged
 from bothy.images.model import Image
 from bothy.keeper.model import Client, Exit
-from bothy.networks.model import Network
+from bothy.networks.model import Network, NetworkRequest
 from bothy.oci.image import ImageConfig
 from bothy.paths import Paths
 
@@ -250,11 +251,36 @@ class Images:
 class Networks:
     found = Network(id="9" * 64, name="bridge", driver="bridge", created="2026-01-02T03:04:05Z", subnet="172.30.0.0/16")
 
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
     async def list(self, filters: dict[str, Any]) -> Any:
         return [self.found]
 
     async def get(self, ref: str) -> Network:
         return self.found
+
+    def members(self, found: Network) -> list[Workload]:
+        return []
+
+    async def create(self, request: NetworkRequest) -> tuple[Network, list[str]]:
+        self.asked.append(request)
+        return self.found, ["mind", "the gap"]
+
+    async def remove(self, ref: str) -> None:
+        raise Forbidden(f"{ref} is a pre-defined network and cannot be removed")
+
+    async def prune(self, filters: dict[str, Any]) -> list[str]:
+        return ["old"]
+
+    async def connect(self, ref: str, name: str, wanted: EndpointConfig) -> None:
+        self.asked.append((ref, name, wanted))
+
+    async def disconnect(self, ref: str, name: str, *, force: bool) -> None:
+        self.asked.append((ref, name, force))
+
+    async def examine(self) -> dict[str, Any]:
+        return {"Ports": [], "Networks": [], "Problems": []}
 
 
 class Events:

@@ -334,6 +334,67 @@ def test_our_own_progress(at_door):
     at_door(scenario)
 
 
+def test_a_network_is_asked_for_as_clients_do(at_door):
+    async def scenario(door: Door) -> None:
+        body = {
+            "Name": "shop", "CheckDuplicate": True, "Driver": "bridge", "EnableIPv6": True, "Internal": True, "Attachable": False,
+            "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.1.0.0/16", "IPRange": None, "Gateway": None,
+                     "AuxiliaryAddresses": None}, {"Subnet": "fd00::/64", "IPRange": "fd00::/80"}], "Options": None},
+            "Options": {"com.docker.network.driver.mtu": "1400"}, "Labels": {"a": "b"},
+        }  # fmt: skip
+        assert await door.json("POST", "/v1.47/networks/create", body) == {"Id": "9" * 64, "Warning": "mind\nthe gap"}
+        assert (await door.ask("POST", "/networks/create", {"Name": "plain"}))[0] == 201
+        one, plain = door.engine.networks.asked
+        assert (one.name, one.ipv6, one.internal, one.labels) == ("shop", True, True, {"a": "b"})
+        assert [(pool.subnet, pool.ip_range) for pool in one.pools] == [("10.1.0.0/16", ""), ("fd00::/64", "fd00::/80")]
+        assert (plain.pools, plain.ipv6) == ([], False)
+
+    at_door(scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"Driver": "overlay"}, 503, "swarm"),
+        ({"Scope": "swarm"}, 503, "swarm"),
+        ({"Driver": "host"}, 403, 'only one instance of \\"host\\" network is allowed'),
+        ({"Driver": "weave"}, 404, 'plugin \\"weave\\" not found'),
+        ({"Driver": "macvlan"}, 501, "macvlan is not supported"),
+        ({"Scope": "moon"}, 400, "invalid scope"),
+        ({"IPAM": {"Driver": "dhcp"}}, 404, 'plugin \\"dhcp\\" not found'),
+        ({"IPAM": {"Config": [{"Gateway": "10.0.0.1"}]}}, 400, "invalid subnet"),
+        ({"IPAM": {"Config": "x"}}, 400, "IPAM"),
+        ({"EnableIPv4": False}, 501, "without IPv4"),
+        ({"ConfigOnly": True}, 501, "only a configuration"),
+    ],
+)
+def test_networks_that_can_not_be_are_refused(at_door, body: dict[str, Any], status: int, words: str):
+    async def scenario(door: Door) -> None:
+        answer, _, text = await door.ask("POST", "/v1.47/networks/create", {"Name": "x", **body})
+        assert answer == status
+        assert words in text.decode()
+        assert door.engine.networks.asked == []
+
+    at_door(scenario)
+
+
+def test_networks_are_changed(at_door):
+    async def scenario(door: Door) -> None:
+        wanted = {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.1.0.5"}, "GwPriority": 2, "DriverOpts": None}
+        body = {"Container": "web", "EndpointConfig": wanted}
+        assert (await door.ask("POST", "/v1.47/networks/shop/connect", body))[0] == 200
+        assert (await door.ask("POST", "/v1.47/networks/shop/disconnect", {"Container": "web", "Force": True}))[0] == 200
+        (ref, name, endpoint), gone = door.engine.networks.asked
+        assert (ref, name, gone) == ("shop", "web", ("shop", "web", True))
+        assert (endpoint.aliases, endpoint.gw_priority, endpoint.ipam_config) == (["db"], 2, {"IPv4Address": "10.1.0.5"})
+        assert (await door.ask("POST", "/v1.47/networks/shop/connect", {}))[0] == 400
+        assert (await door.ask("DELETE", "/v1.47/networks/bridge"))[0] == 403
+        assert await door.json("POST", "/v1.47/networks/prune") == {"NetworksDeleted": ["old"]}
+        assert (await door.json("GET", "/bothy/networks/doctor"))["Problems"] == []
+
+    at_door(scenario)
+
+
 def test_networks_have_dockers_shape(at_door):
     async def scenario(door: Door) -> None:
         (network,) = await door.json("GET", "/networks")
