@@ -267,12 +267,21 @@ def test_another_containers_network(engine: TestEngine, settled: TestEngine) -> 
 
 def test_links(engine: TestEngine, settled: TestEngine) -> None:
     engine("run", "-d", "--name", "t-db", "busybox", "sleep", "600").ok()
+    engine("run", "-d", "--name", "t-app", "--link", "t-db:database", "busybox", "sleep", "600").ok()
+
+    def told() -> list[list[str]]:
+        lines = engine("exec", "t-app", "cat", "/etc/hosts").ok().out.splitlines()
+        return [line.split()[:2] for line in lines if "database" in line]
+
     address = engine.inspect("t-db")["NetworkSettings"]["IPAddress"]
-    out = engine("run", "--name", "t-app", "--link", "t-db:database", "busybox", "cat", "/etc/hosts").ok().out
-    assert any(line.split()[:2] == [address, "database"] for line in out.splitlines())
+    assert told() == [[address, "database"]]
     assert engine.inspect("t-app")["HostConfig"]["Links"] == ["/t-db:/t-app/database"]
+    engine("restart", "-t", "0", "t-db").ok()
+    again = engine.inspect("t-db")["NetworkSettings"]["IPAddress"]
+    assert again != address
+    assert told() == [[again, "database"]]
     assert "could not get container for t-none" in engine("run", "--rm", "--link", "t-none", "busybox", "true").err
-    engine("stop", "-t", "0", "t-db").ok()
+    engine("stop", "-t", "0", "t-db", "t-app").ok()
     assert "Cannot link to a non running container: /t-db" in engine("start", "-a", "t-app").err
 
 

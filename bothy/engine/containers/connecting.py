@@ -5,21 +5,19 @@ Which network has its default routes, and where its published ports lead, is cho
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bothy.engine.containers import network, publishing
+from bothy.engine.containers import hosts, network, publishing
 from bothy.engine.hall import Hall
-from bothy.engine.model import EndpointConfig, NetworkingConfig, Status, Wall, Workload
+from bothy.engine.model import EndpointConfig, NetworkingConfig, Status, Wall
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Conflict, Forbidden, Invalid, NotFound
 from bothy.linux.links import Attachment, Interface
 from bothy.log import logger
-from bothy.networks.model import Lease, Network
+from bothy.networks.model import Network
 
 _log = logger("engine")
-_MAX_FILE = 1 << 20
 
 
 async def connect(hall: Hall, live: Live, found: Network, wanted: EndpointConfig) -> None:
@@ -46,7 +44,7 @@ async def connect(hall: Hall, live: Live, found: Network, wanted: EndpointConfig
         except BaseException:
             hall.networks.release(live.id, found.id)
             raise
-        _change_hosts(hall, live.record, add=lease)
+        hosts.change(hall, live.record, add=[(address, network.own_names(live.record)) for address in lease.addresses])
         network.announce(hall, live.record, "connect", network.endpoint(lease))
 
 
@@ -76,7 +74,7 @@ async def disconnect(hall: Hall, live: Live, found: Network, *, force: bool) -> 
             _log.warning("%s was taken off %s by force: %s", record.name, found.name, exc)
         hall.networks.release(live.id, found.id)
         _settle(hall, live, networking)
-        _change_hosts(hall, live.record, remove=lease)
+        hosts.change(hall, live.record, remove=lambda address, _: address in lease.addresses)
         network.announce(hall, live.record, "disconnect", network.endpoint(lease))
 
 
@@ -118,29 +116,3 @@ def _settle(hall: Hall, live: Live, networking: NetworkingConfig) -> None:
     )
     hall.networks.attached(live.id)
     network.tell_names(hall, live.record)
-
-
-def _change_hosts(hall: Hall, record: Workload, *, add: Lease | None = None, remove: Lease | None = None) -> None:
-    """A container's own name in its hosts file: with an address more or less. A machine has its own file, which stays as it is.
-
-    It is changed in place, as it is mounted, and the container writes it too: nothing but our line is looked for. What goes wrong
-    is logged.
-    """
-    if record.wall is Wall.VM:
-        return
-    path = f"{hall.paths.container(record.id)}/hosts"
-    gone = set(remove.addresses) if remove else set()
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            lines = os.read(fd, _MAX_FILE).decode(errors="surrogateescape").splitlines()
-            lines = [line for line in lines if line.partition("\t")[0] not in gone]
-            names = " ".join(network.own_names(record))
-            lines += [f"{address}\t{names}" for address in (add.addresses if add else ())]
-            data = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
-            os.pwrite(fd, data, 0)
-            os.ftruncate(fd, len(data))
-        finally:
-            os.close(fd)
-    except OSError as exc:
-        _log.warning("%s was not changed: %s", path, exc)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bothy.engine.containers import hosts
 from bothy.engine.hall import Hall
-from bothy.engine.model import EndpointConfig, HostConfig, NetworkingConfig, Workload
+from bothy.engine.model import HostConfig, NetworkingConfig, Workload
 from bothy.errors import Conflict, Invalid, NotFound
+from bothy.networks.catalog import DEFAULT
 
 Lines = list[tuple[str, list[str]]]
 
@@ -24,18 +26,41 @@ def check(hall: Hall, host: HostConfig, networking: NetworkingConfig) -> None:
 
 
 def lines(hall: Hall, record: Workload) -> Lines:
-    """Addresses and names of those that it links to. Raises Conflict for one that does not run where Docker does, NotFound."""
+    """Addresses and names of those that it links to. Raises NotFound, Conflict on the default network for one that does not run."""
     found: Lines = []
-    mode = record.host_config.network_mode
-    for text in record.host_config.links:
-        addresses = _lines(hall, text, mode)
-        if not addresses:
+    for text, network in _wanted(record):
+        addresses = _lines(hall, text, network)
+        if not addresses and network == DEFAULT:
             name, alias = parts(text)
             raise Conflict(f"Cannot link to a non running container: /{name} AS /{record.name}/{alias}", hint=f"bothy start {name}")
-        found += addresses
+        found += [line for line in addresses if line not in found]
+    return found
+
+
+def refresh(hall: Hall, started: Workload) -> None:
+    """One has been started, perhaps with another address: those that run and link to it have it in their hosts files."""
+    for live in hall.workloads:
+        record = live.record
+        wanted = [(text, network) for text, network in _wanted(record) if parts(text)[0] in (started.name, started.id)]
+        if not wanted or live.keeper is None or record.id == started.id:
+            continue
+        found = [line for text, network in wanted for line in _lines(hall, text, network)]
+        _replace(hall, record, found)
+
+
+def _replace(hall: Hall, record: Workload, found: Lines) -> None:
+    names = {" ".join(line[1]) for line in found}
+    new = [line for number, line in enumerate(found) if line not in found[:number]]
+    hosts.change(hall, record, add=new, remove=lambda _, there: there in names)
+
+
+def _wanted(record: Workload) -> list[tuple[str, str]]:
+    """Its links, each with the network that it is on."""
+    mode = record.host_config.network_mode
+    found = [(text, mode) for text in record.host_config.links]
     for network, endpoint in record.networking.endpoints_config.items():
-        for text in (endpoint or EndpointConfig()).links:
-            found += _lines(hall, text, network)
+        if endpoint is not None:
+            found += [(text, network) for text in endpoint.links]
     return found
 
 

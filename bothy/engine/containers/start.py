@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from bothy.engine import secrets, spec, times
-from bothy.engine.containers import create, ending, joining, mounting, network, plans, publishing, sharing
+from bothy.engine.containers import create, ending, joining, links, mounting, network, plans, publishing, sharing
 from bothy.engine.execs import start_code
 from bothy.engine.hall import Hall
 from bothy.engine.keepers import Keeper, Running
@@ -110,6 +110,7 @@ async def run(hall: Hall, live: Live) -> None:
     hall.healths.begin(live)
     if live.record.endpoints:
         hall.networks.attached(live.id)
+        links.refresh(hall, live.record)
 
 
 def _failed(hall: Hall, live: Live, before: Status, exc: BaseException) -> None:

@@ -150,3 +150,17 @@ def test_addresses_of_ones_choice(world: World, networks: Networks) -> None:
     with world.inside(inside.netns):
         assert {"10.9.0.7/24", "fd12::7/64"} <= set(links.addresses()["eth0"])
         assert links.links()["eth0"].mac == "02:00:00:00:00:07"
+
+
+def test_a_forward_chain_that_drops_is_opened_for_us(world: World, networks: Networks) -> None:
+    subprocess.run(["ip6tables-nft", "-P", "FORWARD", "DROP"], check=True)
+    before = subprocess.run(["ip6tables-nft", "-S"], check=True, capture_output=True, text=True).stdout
+    world.add_neighbour()
+    networks.create(NetworkRequest("six", ipv6=True))
+    inside = world.workload(networks, "a", "six")
+    with world.inside(world.lan):
+        server = world.server("2001:db8:7::2", 7000)
+    assert world.ask(inside.netns, "2001:db8:7::2", 7000, server) == "2001:db8:7::1"
+    assert networks.examine().problems == []
+    networks.teardown()
+    assert subprocess.run(["ip6tables-nft", "-S"], check=True, capture_output=True, text=True).stdout == before
