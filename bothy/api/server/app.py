@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from bothy.api.server import replies
 from bothy.api.server.call import Call, Context, Version
 from bothy.api.server.connection import ApiConnection, ApiServer, make_request
+from bothy.api.server.quick import Quick
 from bothy.api.server.router import Router
 from bothy.api.server.routes.table import ROUTES
 from bothy.errors import BothyError
@@ -104,7 +105,7 @@ class Runner:
 async def start(engine: Backend, sock: socket.socket, paths: Paths | None = None) -> Runner:
     """Serve `engine` on a bound and listening unix socket, which the runner owns from here on."""
     context = Context(engine, paths or engine.paths)
-    server = ApiServer(App(context).handle, request_factory=make_request)
+    server = ApiServer(App(context).handle, Quick(context).answer, request_factory=make_request)
     sock.setblocking(False)
     listener = await asyncio.get_running_loop().create_unix_server(server, sock=sock, backlog=BACKLOG)
     return Runner(server, listener)

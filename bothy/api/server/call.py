@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
+from bothy.api.server.shown import Shown
 from bothy.errors import Invalid
 from bothy.jsonable import API
 
@@ -38,6 +39,7 @@ class Context:
 
     engine: Backend
     paths: Paths
+    shown: Shown = field(default_factory=Shown)
 
 
 class Call:

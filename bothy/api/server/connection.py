@@ -25,10 +25,12 @@ import os
 import re
 import select
 import socket
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
 from bothy.engine.model import Connection as Taken
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
+
+Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
+Quick = Callable[[bytes], bytes | None]
 
 MAX_HEAD = 64 * 1024
 MAX_HELD = 64 * 1024
@@ -72,10 +77,11 @@ def request_length(head: bytes) -> int | None:
 class ApiConnection(RequestHandler):
     """One client. Until `answered` a request that may be hijacked is the last that the parser sees."""
 
-    __slots__ = ("_answered", "_gate", "_hangup", "_held", "_last_body", "_left", "_streaming", "half_closed")
+    __slots__ = ("_answered", "_gate", "_hangup", "_held", "_last_body", "_left", "_quick", "_streaming", "half_closed")
 
-    def __init__(self, manager: Server, **kwargs: Any) -> None:
+    def __init__(self, manager: ApiServer, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
+        self._quick = manager.quick
         self._gate = Gate.AWAITING
         self._held = b""
         self._left = 0
@@ -93,6 +99,8 @@ class ApiConnection(RequestHandler):
             self._parse(data)
             return
         if self._gate is Gate.AWAITING:
+            if not self._held and self._answer_quickly(data):
+                return
             data = self._held + data
             length = request_length(data)
             if length is None:
@@ -114,6 +122,18 @@ class ApiConnection(RequestHandler):
             self._held += data
             if len(self._held) >= MAX_HELD and self.transport is not None:
                 self.transport.pause_reading()
+
+    def _answer_quickly(self, data: bytes) -> bool:
+        """Whether the request has been answered; only where nobody else waits and the client takes its answers."""
+        transport = self.transport
+        if not self._is_idle or transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        answer = self._quick(data)
+        if answer is None:
+            return False
+        transport.write(answer)
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
 
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
@@ -221,7 +241,11 @@ class ApiConnection(RequestHandler):
 
 
 class ApiServer(Server):
-    """Makes a connection of ours for each client."""
+    """Makes a connection of ours for each client. `quick` may have the answer to a whole request; see `quick.py`."""
+
+    def __init__(self, handler: Handler, quick: Quick, **kwargs: Any) -> None:
+        super().__init__(handler, **kwargs)
+        self.quick = quick
 
     def __call__(self) -> ApiConnection:
         return ApiConnection(

@@ -50,6 +50,11 @@ def reply(data: Any, status: int = 200) -> Response:
     return Response(body=to_json(data), status=status, headers=_JSON)
 
 
+def made(body: bytes) -> Response:
+    """JSON that is text already."""
+    return Response(body=body, headers=_JSON)
+
+
 def nothing(status: int = 204) -> Response:
     """An answer that is only a status."""
     return Response(status=status, headers=HEADERS)

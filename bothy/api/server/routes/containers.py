@@ -21,9 +21,11 @@ async def listing(call: Call) -> StreamResponse:
     filters = call.filters()
     everything = call.flag("all") or limit > 0 or any(word in filters for word in ("status", "exited", "before", "since"))
     found = call.engine.containers.list(all_=everything, limit=max(limit, 0), filters=filters)
-    sizes = await call.engine.containers.sizes() if call.flag("size") else None
     now = time.time()
-    return replies.reply([shape.summary(w, now, sizes.get(w.id, (0, 0)) if sizes is not None else None) for w in found])
+    if not call.flag("size"):
+        return replies.made(call.context.shown.listing(found, now))
+    sizes = await call.engine.containers.sizes()
+    return replies.reply([shape.summary(w, now, sizes.get(w.id, (0, 0))) for w in found])
 
 
 async def create(call: Call) -> StreamResponse:
@@ -50,9 +52,11 @@ def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
 async def inspect(call: Call) -> StreamResponse:
     """`GET /containers/{id}/json`; the sizes with `size`, for they take a walk through the folders."""
     workload = call.engine.containers.get(call.params["id"])
-    size = (await call.engine.containers.sizes()).get(workload.id, (0, 0)) if call.flag("size") else None
-    execs = call.engine.execs.running(workload.id)
-    return replies.reply(shape.inspect(workload, call.context.paths.container(workload.id), execs, size))
+    folder, execs = call.context.paths.container(workload.id), call.engine.execs.running(workload.id)
+    if not call.flag("size"):
+        return replies.made(call.context.shown.inspect(workload, folder, execs))
+    size = (await call.engine.containers.sizes()).get(workload.id, (0, 0))
+    return replies.reply(shape.inspect(workload, folder, execs, size))
 
 
 async def start(call: Call) -> StreamResponse:
