@@ -48,6 +48,8 @@ def tell(paths: Paths, workload: str, endpoints: Iterable[Endpoint], servers: Se
         return
     data = json.dumps({"endpoints": told, "servers": list(servers)}).encode()
     place = folder(paths)
+    if _read(f"{place}/{workload}") == data:
+        return  # a daemon that comes back tells all of them again, and to replace a file may cost a write to disk
     new = f"{place}/.{workload}"
     try:
         _write(new, data)
@@ -71,6 +73,14 @@ def told(paths: Paths) -> set[str]:
         return {name for name in os.listdir(folder(paths)) if not name.startswith(".")}
     except FileNotFoundError:
         return set()
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _write(path: str, data: bytes) -> None:

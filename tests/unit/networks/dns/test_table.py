@@ -46,6 +46,15 @@ def test_it_is_replaced_and_forgotten(paths: Paths) -> None:
     assert table.told(paths) == {"v"}
 
 
+def test_what_is_known_is_not_told_again(paths: Paths) -> None:
+    table.tell(paths, "w", [WEB])
+    inode = (Path(table.folder(paths)) / "w").stat().st_ino
+    table.tell(paths, "w", [WEB])
+    assert (Path(table.folder(paths)) / "w").stat().st_ino == inode
+    table.tell(paths, "w", [WEB], ["192.0.2.1"])
+    assert (Path(table.folder(paths)) / "w").stat().st_ino != inode
+
+
 def test_without_an_endpoint_there_are_no_names(paths: Paths) -> None:
     table.tell(paths, "w", [WEB])
     table.tell(paths, "w", [])
