@@ -66,7 +66,8 @@ class Live:
         return self.record.id
 
     def watch(self, condition: str) -> asyncio.Future[Exit]:
-        """A future of an exit: `not-running` (at once if so), `next-exit`, `removed`."""
+        """A future of an exit: `not-running` (at once if so, else the next one, also of a workload that is started again then),
+        `next-exit`, `removed`."""
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         if condition == "not-running" and not self.record.status.is_up:
             future.set_result(self.last_exit())

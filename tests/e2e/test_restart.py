@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -23,13 +24,24 @@ def state(bothy: Walled, name: str) -> dict[str, Any]:
 def test_failures_are_counted_and_a_start_by_hand_counts_anew(bothy: Walled) -> None:
     bothy("run", "-d", "--restart", "on-failure:2", "--name", "t-fails", "busybox", "sh", "-c", "echo ran; exit 3").ok()
     for runs in (3, 6):
-        assert bothy("wait", "t-fails").ok().line == "3"
+        await_(lambda: status(bothy, "t-fails") == "exited", "the last failure", timeout=60)
         found = bothy.engine.inspect("t-fails")
-        assert (found["State"]["Status"], found["RestartCount"]) == ("exited", 2)
+        assert (found["State"]["ExitCode"], found["RestartCount"]) == (3, 2)
         assert bothy("logs", "t-fails").ok().out.split() == ["ran"] * runs
         if runs == 3:
             bothy("start", "t-fails").ok()
     bothy("rm", "t-fails").ok()
+
+
+def test_wait_and_logs_end_with_each_run(bothy: Walled) -> None:
+    """As Docker's: neither goes on to the next run that the policy brings."""
+    script = "test -e /ran && { echo again; exec sleep 300; }; echo once; touch /ran; sleep 1; exit 6"
+    bothy("run", "-d", "--restart", "always", "--name", "t-each", "busybox", "sh", "-c", script).ok()
+    waiting = bothy.engine.popen("wait", "t-each", stdout=subprocess.PIPE)
+    assert bothy("logs", "-f", "t-each").ok().out == "once\n"
+    assert waiting.communicate(timeout=60)[0] == b"6\n"
+    await_(lambda: "again" in bothy("logs", "t-each").out, "the second run", timeout=60)
+    bothy("rm", "-f", "t-each").ok()
 
 
 def test_success_ends_on_failure(bothy: Walled) -> None:
@@ -87,6 +99,7 @@ def test_a_restart_that_is_waited_for_outlives_the_daemon(bothy: Walled) -> None
     bothy("run", "-d", "--restart", "on-failure:6", "--name", "t-outlives", "busybox", "sh", "-c", "exit 4").ok()
     await_(lambda: bothy.engine.inspect("t-outlives")["RestartCount"] >= 4, "restarts", timeout=60)
     kill9(bothy.engine.pid_of("bothyd"))
+    await_(lambda: status(bothy, "t-outlives") == "exited", "the last failure", timeout=60)
     assert bothy("wait", "t-outlives").ok().line == "4"
     assert bothy.engine.inspect("t-outlives")["RestartCount"] == 6
     bothy("rm", "t-outlives").ok()

@@ -98,9 +98,8 @@ def finish(hall: Hall, live: Live, exit_: Exit) -> None:
             hall.events.publish("volume", "unmount", mount.name, {"container": live.id, "driver": "local"})
     if live.ended is not None and not live.ended.done():
         live.ended.set_result(exit_)
-    live.tell(exit_, "next-exit")
+    live.tell(exit_, "next-exit", "not-running")  # the latter also where it comes back in a moment, as in Docker
     if delay is None:
-        live.tell(exit_, "not-running")
         live.drop_held()
         if record.host_config.auto_remove and not hall.closing:
             hall.background(hall.auto_remove(hall, live), f"the removal of {live.id[:12]}")

@@ -4,7 +4,7 @@
                                                      └── taken back when the kernel refuses ──┘
 
 Source of the rules and of the words: moby daemon/update.go, container/container_unix.go `UpdateContainer`. One rule is kinder:
-without a limit of memory and swap together, a new memory limit brings one of twice its size along, as it does at creation.
+where there was no limit of memory and swap together, a new memory limit brings one of twice its size along, as at creation.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ async def update(hall: Hall, live: Live, asked: HostConfig) -> list[str]:
         if record.status in (Status.REMOVING, Status.DEAD):
             raise Conflict(f'Cannot update container {live.id}: container is marked for removal and cannot be "update"')
         before = record.host_config
-        after = merged(before, asked)
+        try:
+            after = merged(before, asked, machine=record.wall is Wall.VM)
+        except Conflict as exc:
+            raise Conflict(f"Cannot update container {live.id}: {exc.message}", hint=exc.hint) from None
         warnings = limits.check(after, hall.host, machine=record.wall is Wall.VM)
         create.check_policy(after)
         hall.workloads.amend(live, host_config=after)
@@ -65,7 +68,7 @@ async def update(hall: Hall, live: Live, asked: HostConfig) -> list[str]:
         return [w for w in warnings if w not in record.warnings]
 
 
-def merged(before: HostConfig, asked: HostConfig) -> HostConfig:
+def merged(before: HostConfig, asked: HostConfig, *, machine: bool) -> HostConfig:
     """What it will have. Raises Conflict, Unsupported, Invalid for changes that are none."""
     if asked.blkio_weight:
         raise Unsupported("block I/O weight can not be updated: bothy does not set it", hint="leave out --blkio-weight")
@@ -76,12 +79,13 @@ def merged(before: HostConfig, asked: HostConfig) -> HostConfig:
             raise Conflict(f"Conflicting options: {problem}")
     changes = {name: getattr(asked, name) for name in _FIELDS if getattr(asked, name)}
     if asked.memory and not asked.memory_swap:
-        if 0 < before.memory_swap < asked.memory and before.memory_swap != 2 * before.memory:
-            raise Conflict(
-                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
-            )
-        if before.memory_swap >= 0 and before.memory_swap in (0, 2 * before.memory):
+        if machine or not before.memory_swap:
             changes["memory_swap"] = 2 * asked.memory
+        elif 0 < before.memory_swap < asked.memory:
+            raise Conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+                hint=f"--memory-swap {2 * asked.memory >> 20}m too, or -1",
+            )
     if asked.pids_limit is not None:
         changes["pids_limit"] = asked.pids_limit
     if asked.restart_policy.name:
