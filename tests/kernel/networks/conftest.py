@@ -24,7 +24,7 @@ from bothy.networks.service import Networks, attachment
 from bothy.paths import Paths
 
 CLONE_NEWNET = 0x40000000
-PATIENCE = 1.0
+PATIENCE, PATIENCE6 = 1.0, 4.0
 LAN_HOST = ["198.51.100.1/24", "2001:db8:7::1/64"]
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -105,11 +105,14 @@ class World:
             server.listen()
         return server
 
-    def ask(self, netns: int, address: str, port: int, server: socket.socket, *, patience: float = PATIENCE) -> str:
+    def ask(self, netns: int, address: str, port: int, server: socket.socket, *, patience: float = 0.0) -> str:
         """Send a word from `netns` to address:port and back by `server`; the client's address as the server sees it.
 
-        OSError (TimeoutError) if it does not get there.
+        OSError (TimeoutError) if it does not get there. The kernel listens for questions about a new IPv6 address when it gets round to
+        it (a work queue); who has asked before asks again after a second, and perhaps the one at the other end then too.
         """
+        patience = patience or (PATIENCE6 if ":" in address else PATIENCE)
+        server.settimeout(patience)
         with self.inside(netns):
             client = socket.socket(_family(address), server.type)
         with client:
@@ -131,13 +134,10 @@ class World:
 
     def can_not(self, netns: int, address: str, port: int, server: socket.socket) -> bool:
         """Whether the word does not arrive (a short wait: everything here is local)."""
-        server.settimeout(0.3)
         try:
             self.ask(netns, address, port, server, patience=0.3)
         except OSError:
             return True
-        finally:
-            server.settimeout(PATIENCE)
         return False
 
 
