@@ -15,18 +15,20 @@ from aiohttp.web_response import Response, StreamResponse
 from bothy import __version__
 from bothy.api.server import errors
 from bothy.errors import BothyError
+from bothy.log import logger
 
 if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
     from bothy.api.server.call import Call
 
-API_VERSION = (1, 47)
+_log = logger("api")
+API_VERSION = (1, 51)
 MIN_API_VERSION = (1, 24)
 
 
 def dotted(version: tuple[int, int]) -> str:
-    """An API version as it is written: `1.47`."""
+    """An API version as it is written: `1.51`."""
     return f"{version[0]}.{version[1]}"
 
 
@@ -119,6 +121,7 @@ class Stream:
             transport = self._call.request.transport
             if not self.begun or transport is None:
                 raise
+            _log.warning("%s broke off: %s", self._call.request.path, exc)
             transport.abort()
             raise ConnectionResetError(str(exc)) from exc
 
