@@ -11,6 +11,7 @@
       │ visit {seq, number} ─────────────────────────────────────▶│   ok {pid}; as an exec, of our own code (see `guest.visit`)
       │ freeze {seq, frozen} ────────────────────────────────────▶│   ok {} when all programs stand still, or may go on
       │ clock {time}   top {seq, args}   stats {seq}              │
+      │ limit {seq, pids}                                         │   how many processes there may be, 0 for any number
       │ connect {seq, card, interface}                            │   a network card is shown and configured
       │ disconnect {seq, card, heir}                              │   and hidden; the heir (an interface) gets its routes
       │ data, end, credit frames ◀───────────────────────────────▶│
@@ -56,6 +57,7 @@ class Agent:
         self._sessions: dict[int, Session] = {}
         self._ephemeral = False
         self._booted = False
+        self._own_memory = 0
         self._oom = 0
         self._port = Port(loop, port_fd, self._frame, self._room)
 
@@ -68,7 +70,8 @@ class Agent:
         self._stem = programs.Stem(self._kit.programs)
         early.empty()
         early.settle()
-        self._port.say(event="ready", nic=early.nic_index())
+        self._own_memory, free = measure.memory()
+        self._port.say(event="ready", nic=early.nic_index(), free=free)
 
     def _frame(self, frame: wire.Frame) -> None:
         if frame.kind == wire.MESSAGE:
@@ -163,7 +166,10 @@ class Agent:
         return top.table(str(message.get("args") or ""), measure.pids())
 
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
-        return measure.stats()
+        return measure.stats(self._own_memory)
+
+    def _limit(self, message: dict[str, Any]) -> None:
+        late.limit_programs(int(message["pids"]))
 
     def _connect(self, message: dict[str, Any]) -> None:
         cards.plug(self._kit.cards[int(message["card"])], message["interface"])
@@ -183,6 +189,7 @@ class Agent:
     _ACTIONS: dict[str, Callable[[Agent, dict[str, Any]], dict[str, Any] | None]] = {
         "boot": _boot, "rehearse": _rehearse, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock,
         "visit": _visit, "freeze": _freeze, "top": _top, "stats": _stats, "connect": _connect, "disconnect": _disconnect,
+        "limit": _limit,
     }  # fmt: skip
 
 

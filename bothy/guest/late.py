@@ -269,9 +269,12 @@ def set_sysctls(sysctls: dict[str, str]) -> None:
 
 def limit_programs(pids: int) -> None:
     """How many processes there may be, of the program and of all execs (0: as many as the kernel can)."""
+    limit = f"{early.PROGRAMS}/pids.max"
     if pids > 0:
         _write("/sys/fs/cgroup/cgroup.subtree_control", "+pids")
-        _write(f"{early.PROGRAMS}/pids.max", str(pids))
+        _write(limit, str(pids))
+    elif os.path.exists(limit):
+        _write(limit, "max")
 
 
 def seal(*, readonly: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bothy.guest import early
+
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -26,17 +28,39 @@ def oom_kills() -> int:
     return _table("/proc/vmstat").get("oom_kill", 0)
 
 
-def stats() -> dict[str, Any]:
-    memory = {name: 1024 * value for name, value in _table("/proc/meminfo").items()}
-    cache = memory.get("Cached", 0) + memory.get("Buffers", 0)
-    usage = memory["MemTotal"] - memory["MemFree"] - cache
+def memory() -> tuple[int, int]:
+    """Bytes of memory that are used, for whatever, and that are free."""
+    known = _memory()
+    return known["MemTotal"] - known["MemFree"], known["MemFree"]
+
+
+def stats(own: int) -> dict[str, Any]:
+    """Of the machine as it is seen inside. `own`: the bytes of memory that were in use before there was any program; the limit of
+    memory is for the keeper to tell."""
+    known = _memory()
+    used = known["MemTotal"] - known["MemFree"]
+    kinds = {f"{list_}_{kind}": known[f"{list_.title()}({kind})"] for list_ in ("active", "inactive") for kind in ("anon", "file")}
+    kinds |= {"anon": known["AnonPages"], "file": kinds["active_file"] + kinds["inactive_file"]}
     return {
         "cpu_stats": _cpu(),
-        "memory_stats": {"usage": usage, "limit": memory["MemTotal"], "stats": {"cache": cache, "inactive_file": 0}},
-        "pids_stats": {"current": len(pids())},
-        "blkio_stats": {"io_service_bytes_recursive": _disks()},
+        "memory_stats": {"usage": max(0, used - own), "limit": known["MemTotal"], "stats": kinds},
+        "pids_stats": {"current": len(pids()), "limit": _most_pids()},
+        "blkio_stats": _disks(),
         "networks": _networks(),
     }
+
+
+def _memory() -> dict[str, int]:
+    return {name: 1024 * value for name, value in _table("/proc/meminfo").items()}
+
+
+def _most_pids() -> int:
+    """The limit of processes, 0 without one."""
+    try:
+        limit = _read(f"{early.PROGRAMS}/pids.max").strip()
+    except FileNotFoundError:
+        return 0
+    return int(limit) if limit.isdecimal() else 0
 
 
 def _cpu() -> dict[str, Any]:
@@ -44,21 +68,29 @@ def _cpu() -> dict[str, Any]:
     lines = [line.split() for line in _read("/proc/stat").splitlines() if line.startswith("cpu")]
     ticks = [int(word) * _TICK for word in lines[0][1:9]]
     user, system = ticks[0] + ticks[1], ticks[2] + ticks[5] + ticks[6]
+    each = [sum(int(line[at]) for at in (1, 2, 3, 6, 7)) * _TICK for line in lines[1:]]
     return {
-        "cpu_usage": {"total_usage": user + system, "usage_in_kernelmode": system, "usage_in_usermode": user},
+        "cpu_usage": {
+            "total_usage": user + system, "usage_in_kernelmode": system, "usage_in_usermode": user,
+            "percpu_usage": each,
+        },
+        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
         "system_cpu_usage": sum(ticks),
         "online_cpus": len(lines) - 1,
-    }
+    }  # fmt: skip
 
 
-def _disks() -> list[dict[str, Any]]:
-    found = []
+def _disks() -> dict[str, list[dict[str, Any]]]:
+    """Bytes and requests, of the image's disk and of the machine's own. See iostats.rst."""
+    sizes, requests = [], []
     for line in _read("/proc/diskstats").splitlines():
         words = line.split()
         if words[2].startswith("vd"):
-            place = {"major": int(words[0]), "minor": int(words[1])}
-            found += [{**place, "op": "read", "value": int(words[5]) * 512}, {**place, "op": "write", "value": int(words[9]) * 512}]
-    return found
+            for op, at in (("read", 3), ("write", 7)):
+                place = {"major": int(words[0]), "minor": int(words[1]), "op": op}
+                requests.append({**place, "value": int(words[at])})
+                sizes.append({**place, "value": int(words[at + 2]) * 512})
+    return {"io_service_bytes_recursive": sizes, "io_serviced_recursive": requests}
 
 
 def _networks() -> dict[str, Any]:

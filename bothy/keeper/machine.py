@@ -23,6 +23,9 @@ from bothy.keeper.cabling import Cabling
 from bothy.keeper.guest_process import GuestProcess
 from bothy.keeper.loop import IN, OUT, Loop, Timer
 from bothy.keeper.model import ExecPlan
+from bothy.keeper.monitor import Monitor
+from bothy.keeper.questions import Questions
+from bothy.keeper.resizing import Limits
 from bothy.keeper.stillness import Stillness
 from bothy.linux.links import Attachment, Interface
 from bothy.machines import launch, qmp, wire
@@ -43,8 +46,6 @@ _THREADS = 512
 _DEVICES = ((1, 3), (1, 9), (10, 232))  # null, urandom, kvm
 _KILLED = 137
 
-Reply = Callable[[dict[str, Any] | BaseException], None]
-
 
 class MachineWorkload:
     """One machine; `folder` is the keeper's, `stdin` as in KeeperPlan. `error` says what of ours went wrong, once it has."""
@@ -60,12 +61,11 @@ class MachineWorkload:
         self._cabling: Cabling | None = None
         self._ended: Clone | None = None
         self._decoder = wire.Decoder()
-        self._parser = qmp.Parser()
         self._out = bytearray()
         self._processes: dict[int, GuestProcess] = {}
-        self._replies: dict[int, Reply] = {}
-        self._orders: list[Callable[[qmp.Answer], None]] = []
-        self._seq = 0
+        self._questions = Questions(loop, self.send)
+        self._monitor: Monitor | None = None
+        self._limits: Limits | None = None
         self._oom = 0
         self._stillness = Stillness(loop, self)
         self._words = b""
@@ -114,10 +114,11 @@ class MachineWorkload:
         self._cabling = Cabling(self._loop, clone, lambda message, reply: self.ask(message, reply, limit=CABLING_LIMIT))
         self._loop.child(clone.pid, self._qemu_ended)
         self._loop.watch(clone.agent.fileno(), IN, self._agent_event)
-        self._loop.watch(clone.monitor.fileno(), IN, self._monitor_event)
         self._loop.watch(clone.words, IN, self._words_event)
         self._loop.watch(clone.guard.listener, IN, self._guard_event)
-        self._orders = [self._order_done] * launch.ORDERS
+        refused = "the state of the template was refused"
+        self._monitor = Monitor(self._loop, clone.monitor, launch.ORDERS, lambda why: self._break(f"{refused}: {why}"), self._told)
+        self._limits = Limits(self._loop, self, self._plan, self._cgroup, clone)
         return clone
 
     def exec(self, plan: ExecPlan, session: wall.Session, started: wall.Started) -> None:
@@ -188,29 +189,38 @@ class MachineWorkload:
         self.ask({"op": "top", "args": args}, check)
 
     def stats(self, done: wall.Done) -> None:
-        self.ask({"op": "stats"}, done)
+        def limited(answer: dict[str, Any] | BaseException) -> None:
+            memory = answer.get("memory_stats") if isinstance(answer, dict) else None
+            if isinstance(memory, dict) and self._limits is not None:
+                memory["limit"] = self._limits.memory
+            done(answer)
+
+        self.ask({"op": "stats"}, limited)
 
     def update(self, resources: Resources, done: wall.Done) -> None:
-        raise StageError("update", "the limits of a running machine can not be changed")
+        limits = self._limits
+        assert limits is not None
+        self._while_it_runs(done, lambda told: limits.update(resources, told))
 
     def connect(self, attachment: Attachment, done: wall.Done) -> None:
-        self._change_network(done, lambda cabling, told: cabling.connect(attachment, told))
+        cabling = self._cabling
+        assert cabling is not None
+        self._while_it_runs(done, lambda told: cabling.connect(attachment, told))
 
     def disconnect(self, link: str, heir: Interface | None, done: wall.Done) -> None:
-        self._change_network(done, lambda cabling, told: cabling.disconnect(link, heir, told))
-
-    def _change_network(self, done: wall.Done, change: Callable[[Cabling, wall.Done], None]) -> None:
-        """Also of a machine that is paused: its guest goes on for it."""
         cabling = self._cabling
-        if cabling is None:
-            raise StageError("network", "the machine does not run")
+        assert cabling is not None
+        self._while_it_runs(done, lambda told: cabling.disconnect(link, heir, told))
+
+    def _while_it_runs(self, done: wall.Done, change: Callable[[wall.Done], None]) -> None:
+        """Something that the guest has to do, and does also for a machine that is paused: it goes on for it."""
 
         def go(refusal: BaseException | None) -> None:
             if refusal is not None:
                 done(refusal)
                 return
             try:
-                change(cabling, told)
+                change(told)
             except (StageError, OSError) as exc:
                 told(exc)
 
@@ -276,24 +286,12 @@ class MachineWorkload:
         """A message that needs no answer."""
         self.send(wire.encode_order({"op": op, **rest}))
 
-    def ask(self, message: dict[str, Any], reply: Reply, *, limit: float = 0) -> None:
+    def ask(self, message: dict[str, Any], reply: wall.Done, *, limit: float = 0) -> None:
         """Have `reply` called with the guest's answer, or with why there is none: also after `limit` seconds, if there is one."""
         if self._clone is None:
             reply(StageError("machine", "the machine has ended"))
             return
-        self._seq += 1
-        seq = self._seq
-        self._replies[seq] = reply
-        if limit:
-            late = StageError(str(message["op"]), f"no answer from the guest in {limit:.0f} s")
-            timer = self._loop.later(limit, lambda: self._replies.pop(seq)(late))
-
-            def timely(answer: dict[str, Any] | BaseException) -> None:
-                timer.cancel()
-                reply(answer)
-
-            self._replies[seq] = timely
-        self.send(wire.encode_order({**message, "seq": seq}))
+        self._questions.ask(message, reply, limit=limit)
 
     def _run(self, number: int, session: wall.Session, started: wall.Started, message: dict[str, Any]) -> None:
         process = self._processes[number] = GuestProcess(self, number, session)
@@ -316,16 +314,11 @@ class MachineWorkload:
 
         self.ask(message, reply)
 
-    def order(self, name: str, done: wall.Done) -> None:
+    def order(self, name: str, done: wall.Done, **arguments: Any) -> None:
         """A command for QEMU."""
-        if self._clone is None:
+        if self._clone is None or self._monitor is None:
             raise StageError("machine", "the machine has ended")
-
-        def answered(answer: qmp.Answer) -> None:
-            done(StageError("machine", f"{name}: {answer.error}") if answer.error else {})
-
-        self._orders.append(answered)
-        self._clone.monitor.sendall(qmp.command(name))
+        self._monitor.order(name, done, **arguments)
 
     def _write(self, data: bytes | bytearray) -> int:
         if self._clone is None:
@@ -390,12 +383,7 @@ class MachineWorkload:
         if message.get("event") == "exit":
             self._exited(message)
             return
-        seq = message.get("seq")
-        reply = self._replies.pop(seq, None) if isinstance(seq, int) else None
-        if reply is None:
-            return
-        answer = message.get("ok")
-        reply(answer if isinstance(answer, dict) else _failure(message.get("error")))
+        self._questions.answered(message)
 
     def _exited(self, message: dict[str, Any]) -> None:
         number, code, oom = message.get("process"), message.get("code"), message.get("oom")
@@ -409,32 +397,14 @@ class MachineWorkload:
             self._end_all(code)
         process.ended(code)
 
-    def _monitor_event(self, _events: int) -> None:
-        if self._clone is None:
-            return
-        try:
-            data = self._clone.monitor.recv(_READ)
-            said = self._parser.feed(data)
-        except BlockingIOError:
-            return
-        except OSError as exc:
-            data, said = b"", []
-            self._words += str(exc).encode() if isinstance(exc, qmp.QmpError) else b""
-        if not data:
-            self._loop.forget(self._clone.monitor.fileno())
-            return
-        for one in said:
-            if isinstance(one, qmp.Answer):
-                if self._orders:
-                    self._orders.pop(0)(one)
-            elif one.name == "RESUME":
-                self.tell_time()  # the boot message was written before QEMU was up
-            elif one.name == "SHUTDOWN":
-                self._ending = str(one.data.get("reason", "shutdown"))[:100]
-
-    def _order_done(self, answer: qmp.Answer) -> None:
-        if answer.error:
-            self._break(f"the state of the template was refused: {answer.error}")
+    def _told(self, event: qmp.Event) -> None:
+        """QEMU tells something by itself."""
+        if event.name == "RESUME":
+            self.tell_time()  # the boot message was written before QEMU was up
+        elif event.name == "SHUTDOWN":
+            self._ending = str(event.data.get("reason", "shutdown"))[:100]
+        elif event.name == "BALLOON_CHANGE" and self._limits is not None:
+            self._limits.balloon_changed(event.data.get("actual"))
 
     def _words_event(self, _events: int) -> None:
         if self._clone is None:
@@ -468,7 +438,7 @@ class MachineWorkload:
         self._words_event(0)
         if self._clone is None:
             return
-        words = self._words.decode(errors="replace").strip()
+        words = (self._words + (self._monitor.nonsense if self._monitor is not None else b"")).decode(errors="replace").strip()
         if not self._ending and not self.error:
             how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
             self.error = f"QEMU ended with {how}"
@@ -476,8 +446,7 @@ class MachineWorkload:
             self.error += f": {words}"
         failure = StageError("machine", self.error or "the machine was ended")
         code = 0 if self._ending.startswith("guest-") and self._ending != "guest-panic" and not self.error else _KILLED
-        for seq in tuple(self._replies):
-            self._replies.pop(seq)(failure)
+        self._questions.give_up(failure)
         main = self._processes.pop(_MAIN, None)
         if main is None and self._patience is None:
             self._loop.stop()  # it was waiting to be used
@@ -508,14 +477,6 @@ def _kill(pid: int) -> None:
 def _warnings(told: object) -> tuple[str, ...]:
     """The guest's warnings, with their shape checked."""
     return tuple(str(each)[:200] for each in told[:_MOST_WARNINGS]) if isinstance(told, list) else ()
-
-
-def _failure(error: object) -> StageError:
-    """The guest's error, with its shape checked."""
-    said = error if isinstance(error, dict) else {}
-    number = said.get("errno")
-    stage, message, path = (str(said.get(key, ""))[:1000] for key in ("stage", "message", "path"))
-    return StageError(stage or "guest", message or "unknown failure", errno=number if isinstance(number, int) else 0, path=path)
 
 
 def _table(answer: dict[str, Any]) -> dict[str, Any] | BaseException:

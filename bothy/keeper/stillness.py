@@ -20,10 +20,10 @@ PATIENCE = 2.0
 class Machine(Protocol):
     """What it needs of the machine."""
 
-    def ask(self, message: dict[str, Any], reply: wall.Done) -> None:
+    def ask(self, message: dict[str, Any], reply: wall.Done, *, limit: float = 0) -> None:
         """Have the agent do something."""
 
-    def order(self, name: str, done: wall.Done) -> None:
+    def order(self, name: str, done: wall.Done, **arguments: Any) -> None:
         """A command for QEMU. Raises StageError when it has ended."""
 
     def tell_time(self) -> None:

@@ -56,7 +56,7 @@ class Clone:
     """A running QEMU, a child of the caller. The sockets and `words` (what it says on stderr) are the caller's, non-blocking.
 
     `fresh`: its scratch disk was made now. `mounted`: its guest has the image's disk mounted (see `rootdisk`). `nic`: the guest's
-    number of its first network card.
+    number of its first network card. `memory`: all that the machine has, in bytes; `own`: what of it programs can not have.
     """
 
     pid: int
@@ -67,6 +67,8 @@ class Clone:
     fresh: bool
     mounted: bool
     nic: int
+    memory: int
+    own: int
     cards: Cards
 
     def close(self) -> None:
@@ -107,7 +109,10 @@ def launch(
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
         mine.pop_all()
-    return Clone(pid, agent, monitor, words, Guard(listener, ram), fresh, mounted, template.nic, ours)
+    memory = template.hardware.memory << 20
+    return Clone(
+        pid, agent, monitor, words, Guard(listener, ram), fresh, mounted, template.nic, memory, memory - template.free, ours
+    )
 
 
 Mine = tuple[socket.socket, socket.socket, int]

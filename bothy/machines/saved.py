@@ -17,7 +17,9 @@ CAPABILITY = {"capability": "x-ignore-shared", "state": True}
 
 @dataclass(frozen=True)
 class Template:
-    """What is in template.json: all that a clone must have in common with its template. `nic`: the guest's number of its card.
+    """What is in template.json: all that a clone must have in common with its template. `nic`: the guest's number of its first
+    network card. `memory`: the bytes of memory that are promised to
+    programs, `free`: that there are for them.
 
     `disk`: the fingerprint of image disks that it need not mount (see `bothy.machines.rootdisk`).
     """
@@ -28,6 +30,8 @@ class Template:
     created: float
     kernel_version: str = ""
     nic: int = 2
+    memory: int = 0
+    free: int = 0
     disk: str = ""
 
 

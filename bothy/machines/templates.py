@@ -40,7 +40,6 @@ from bothy.machines.saved import Template
 from bothy.paths import Paths
 
 MIB = 1024 * 1024
-KERNEL_SHARE = 64 * MIB
 QEMU = "qemu-system-x86_64"
 _CLASSES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _BOOT_LIMIT = {"tcg": 90.0, "kvm": 15.0}  # seconds; under emulation it is some four on an idle host, in KVM less than one
@@ -69,14 +68,18 @@ class Usage:
 def memory_class(memory: int) -> int:
     """The bytes of memory that programs get in a machine for which `memory` is asked: the next size that templates are made in.
 
-    The machine itself has KERNEL_SHARE more, which its kernel and the agent take: what runs in a container of so many bytes shall
-    run in a machine of so many.
+    The machine itself has more (see `kernel_share`): what runs in a container of so many bytes shall run in a machine of so many.
     """
     wanted = max(1, -(-memory // MIB))
     for size in _CLASSES:
         if wanted <= size:
             return size * MIB
     return -(-wanted // 2048) * 2048 * MIB
+
+
+def kernel_share(memory: int) -> int:
+    """The bytes of memory that a machine's kernel and the agent take, beside so many for programs (found by measuring)."""
+    return 112 * MIB + memory // 12 // MIB * MIB
 
 
 class Templates:
@@ -160,7 +163,7 @@ class Templates:
             return None
         hardware = template.hardware
         return Usage(
-            key=template.key, accelerator=hardware.accelerator, vcpus=hardware.vcpus, memory=hardware.memory * MIB - KERNEL_SHARE,
+            key=template.key, accelerator=hardware.accelerator, vcpus=hardware.vcpus, memory=template.memory,
             kernel=template.kernel_version, size=size, created=template.created, used=used, current=self._is_current(template),
         )  # fmt: skip
 
@@ -187,8 +190,9 @@ class Templates:
         binary()
         chosen = accelerator.probe(self._paths)
         boot = bootfiles.ensure(self._paths, progress)
-        hardware = _hardware(chosen, vcpus, (memory_class(memory) + KERNEL_SHARE) // MIB, boot)
-        return Template(_key(hardware, boot), hardware, binary(), time.time(), boot.version)
+        memory = memory_class(memory)
+        hardware = _hardware(chosen, vcpus, (memory + kernel_share(memory)) // MIB, boot)
+        return Template(_key(hardware, boot), hardware, binary(), time.time(), boot.version, memory=memory)
 
     def _make(self, template: Template, folder: Path, progress: Progress) -> None:
         """Boot and save, in a folder that gets its name at the end."""
@@ -199,7 +203,7 @@ class Templates:
             unfinished = Path(temporary, "new")
             unfinished.mkdir(mode=0o700)
             hardware = template.hardware
-            size = f"{hardware.vcpus} vCPU, {hardware.memory - KERNEL_SHARE // MIB} MiB, {hardware.accelerator}"
+            size = f"{hardware.vcpus} vCPU, {template.memory // MIB} MiB, {hardware.accelerator}"
             check_room(unfinished, hardware.memory, size)
             progress(f"making a machine template ({size}); this is done once")
             mkfs.make_pristine(str(unfinished / "scratch"))
@@ -208,7 +212,7 @@ class Templates:
             with (unfinished / "image").open("rb") as image:
                 fingerprint = rootdisk.fingerprint(image.fileno())
             (unfinished / "image").unlink()
-            template = replace(template, nic=int(ready.get("nic", template.nic)), disk=fingerprint)
+            template = replace(template, nic=int(ready["nic"]), free=int(ready["free"]), disk=fingerprint)
             (unfinished / saved.DESCRIPTION).write_text(PLAIN.dumps(template))
             os.rename(unfinished, folder)
 

@@ -32,7 +32,7 @@ def put(paths: Paths, key: str) -> Path:
     folder = paths.machines / "templates" / key
     folder.mkdir(parents=True)
     (folder / "ram").write_bytes(b"x" * 8192)
-    template = Template(key, Hardware("tcg", 1, 128, "/k", "/i"), "/usr/bin/qemu", 1.0, "6.1")
+    template = Template(key, Hardware("tcg", 1, 128, "/k", "/i"), "/usr/bin/qemu", 1.0, "6.1", memory=64 * MIB)
     (folder / saved.DESCRIPTION).write_text(PLAIN.dumps(template))
     return folder
 
