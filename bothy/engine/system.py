@@ -25,7 +25,7 @@ from bothy.images.model import Image
 from bothy.machines import accelerator
 from bothy.networks import nftables
 
-API_VERSION, MIN_API_VERSION = "1.47", "1.24"
+API_VERSION, MIN_API_VERSION = "1.51", "1.24"
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 
 

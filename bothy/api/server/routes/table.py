@@ -11,10 +11,12 @@ from bothy.api.server.routes import (
     execs,
     images,
     networks,
+    registry,
     secrets,
     storage,
     system,
     volumes,
+    websocket,
 )  # fmt: skip
 from bothy.api.server.routes.system import no_swarm, unsupported
 
@@ -28,7 +30,7 @@ SYSTEM = [
     Route("GET", "/info", system.info),
     Route("GET", "/events", system.events),
     Route("GET", "/system/df", system.df),
-    Route("POST", "/auth", unsupported("logging in to a registry")),
+    Route("POST", "/auth", registry.auth),
     Route("GET", "/plugins", system.plugins),
 ]
 
@@ -52,7 +54,7 @@ CONTAINERS = [
     Route("GET", "/containers/{id}/stats", container_streams.stats),
     Route("POST", "/containers/{id}/exec", execs.create),
     Route("DELETE", "/containers/{id}", containers.remove),
-    Route("GET", "/containers/{id}/attach/ws", unsupported("attaching by websocket", "use POST /containers/{id}/attach")),
+    Route("GET", "/containers/{id}/attach/ws", websocket.attach),
     Route("POST", "/containers/{id}/update", containers.update),
     Route("HEAD", "/containers/{id}/archive", archive.stat),
     Route("GET", "/containers/{id}/archive", archive.get),
@@ -74,14 +76,14 @@ IMAGES = [
     Route("POST", "/images/load", images.load),
     Route("POST", "/images/prune", images.prune),
     Route("GET", "/images/get", images.save),
-    Route("GET", "/images/search", unsupported("searching a registry")),
+    Route("GET", "/images/search", registry.search),
     Route("GET", "/images/{name:path}/get", images.save),
     Route("GET", "/images/{name:path}/json", images.inspect),
     Route("GET", "/images/{name:path}/history", images.history),
     Route("POST", "/images/{name:path}/tag", images.tag),
     Route("POST", "/images/{name:path}/push", _PUSH),
     Route("DELETE", "/images/{name:path}", images.remove),
-    Route("GET", "/distribution/{name:path}/json", unsupported("asking a registry for an image")),
+    Route("GET", "/distribution/{name:path}/json", registry.distribution),
     Route("POST", "/build", _BUILD),
     Route("POST", "/build/prune", system.no_cache),
 ]
