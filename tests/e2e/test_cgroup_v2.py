@@ -137,7 +137,12 @@ def test_a_running_container(inner: Inner) -> None:
     assert stats["PIDs"] == "1"
     assert stats["MemUsage"].endswith(" / 32MiB")
     inner("update", "--memory", "48m", "--pids-limit", "-1", "--cpus", "0.2", "t-busy").ok()
-    assert inner.group("memory.max", "memory.swap.max", "pids.max", "cpu.max") == [f"{48 << 20}", f"{48 << 20}", "max", "20000 100000"]
+    assert inner.group("memory.max", "memory.swap.max", "pids.max", "cpu.max") == [
+        f"{48 << 20}",
+        f"{48 << 20}",
+        "max",
+        "20000 100000",
+    ]
     assert "while :" in inner("top", "t-busy").ok().out
 
     inner("pause", "t-busy").ok()
