@@ -106,7 +106,6 @@ def test_ping_has_dockers_headers(at_door):
         ("GET", "/v1.1/info", 400),
         ("GET", "/swarm", 503),
         ("GET", "/v1.40/services/abc", 503),
-        ("POST", "/build", 501),
         ("POST", "/images/create?fromImage=nginx&tag=latest", 501),
         ("POST", "/build", 501),
         ("POST", "/containers/x/kill", 409),
