@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bothy.errors import Broken, Conflict, Forbidden, Invalid
+from bothy.errors import Conflict, Forbidden, Invalid
 from bothy.linux import links
 from bothy.linux.links import Attachment
 from bothy.log import logger
@@ -26,6 +26,7 @@ from bothy.networks.leases import Leases, attachment
 from bothy.networks.model import Lease, Network, NetworkRequest, PortRequest, Published, way_out
 from bothy.networks.nftables import Nftables, Watch
 from bothy.networks.ports import Ports
+from bothy.networks.ruleset import Ruleset
 from bothy.paths import Paths
 
 # `Networks.list` hides the built-in one from the annotations of its class
@@ -46,6 +47,7 @@ class Networks:
         self._catalog = Catalog(paths)
         self._default_bind = default_bind
         self._nft = Nftables()
+        self._rules = Ruleset(self._nft, self._scope, self._tables)
         self._watch: Watch | None = None
         self._ports = Ports()
         self._addresses: dict[Published, str] = {}
@@ -207,7 +209,7 @@ class Networks:
         targets = {port: six.ip6 if six and port.version == 6 else four.ip for port in published}
         self._addresses.update(targets)
         try:
-            self._change(firewall.add_elements(self._scope, _elements(targets)))
+            self._rules.change(firewall.add_elements(self._scope, _elements(targets)))
         except BaseException:
             self._forget(workload, published)
             raise
@@ -221,7 +223,7 @@ class Networks:
         targets = {port: self._addresses[port] for port in self._ports.of(workload) if ports is None or port in ports}
         gone = self._forget(workload, list(targets))
         if gone:
-            self._change(firewall.delete_elements(self._scope, _elements(targets)))
+            self._rules.change(firewall.delete_elements(self._scope, _elements(targets)))
             self._forget_flows(targets)
         return gone
 
@@ -243,7 +245,7 @@ class Networks:
         new = {port: after[port] for port in moved if after[port]}
         self._addresses.update(new)
         script = firewall.delete_elements(self._scope, _elements(moved)) + firewall.add_elements(self._scope, _elements(new))
-        self._change(script)
+        self._rules.change(script)
         self._forget_flows({**moved, **new})
         return self._ports.of(workload)
 
@@ -267,8 +269,8 @@ class Networks:
                 self._ensure(network, rebuild=False)
         if not self._ready:
             return
-        if not self._tables_are_right():
-            self._rebuild()
+        if not self._rules.is_right():
+            self._rules.rebuild()
         foreign.open_chains(self._nft, self._bridges(), ipv6=self._has_ipv6())
         wanted = {lease.link for lease in self.leases()}
         links.delete_links(bridge.stray_links(self._bridges(), wanted))
@@ -296,7 +298,7 @@ class Networks:
             self._addresses,
             self._ports.holders(),
             silent=[n for n in ready if not self.names.ports(n.id)],
-            tables_are_right=not ready or self._tables_are_right(),
+            tables_are_right=not ready or self._rules.is_right(),
         )
 
     def teardown(self) -> None:
@@ -305,7 +307,7 @@ class Networks:
         present = [name for name in bridges if bridge.exists(name)]
         if nftables.supported():
             foreign.shut(self._nft, bridges)
-            self._nft.run("".join(firewall.delete_table(family, self._scope) for family in (firewall.IP, *self._families())))
+            self._rules.remove()
         links.delete_links(bridge.stray_links(present, set()) + present)
         self._ready.clear()
         self.names.close()
@@ -343,7 +345,7 @@ class Networks:
         self._ready.add(network.id)
         self.names.ensure(network)
         if rebuild:
-            self._rebuild()
+            self._rules.rebuild()
             foreign.open_chains(self._nft, [network.bridge], ipv6=bool(network.subnet6))
         return network
 
@@ -371,40 +373,12 @@ class Networks:
         foreign.shut(self._nft, [network.bridge])
         if bridge.exists(network.bridge):
             links.delete_links([*bridge.stray_links([network.bridge], set()), network.bridge])
-        self._rebuild()
+        self._rules.rebuild()
 
     def _tables(self) -> Tables:
         ready = [n for n in self.list() if n.id in self._ready]
         names = [firewall.name_element(n.bridge, at, port) for n in ready for at, port in self.names.ports(n.id).items()]
         return firewall.tables(self._scope, ready, _elements(self._addresses) + names)
-
-    def _families(self) -> Names:
-        """The families in which the kernel has a table of ours."""
-        listed = [entry["table"] for entry in self._nft.query("list tables") if "table" in entry]
-        return [t["family"] for t in listed if t["name"] == self._scope and t["family"] in firewall.FAMILIES]
-
-    def _rebuild(self) -> None:
-        wanted = self._tables()
-        spare = set(self._families()) - {table.family for table in wanted}
-        script = "".join(table.script() for table in wanted)
-        self._nft.run(script + "".join(firewall.delete_table(family, self._scope) for family in sorted(spare)))
-
-    def _tables_are_right(self) -> bool:
-        wanted = self._tables()
-        if set(self._families()) != {table.family for table in wanted}:
-            return False
-        try:
-            return all(table.matches(self._nft.query(f"list table {table.family} {table.name}")) for table in wanted)
-        except Broken:
-            return False
-
-    def _change(self, script: str) -> None:
-        """Run a script; if a table is not as we left it, build all anew from what is known, of which the change is part."""
-        try:
-            self._nft.run(script)
-        except Broken:
-            _log.warning("the tables %s are not as they were left; building them anew", self._scope)
-            self._rebuild()
 
     def _forget(self, workload: str, ports: Sequence[Published]) -> PublishedPorts:
         gone = self._ports.release(workload, ports)
