@@ -166,6 +166,13 @@ def renameat2(old: str, new: str, flags: int) -> None:
         raise _failed(new)
 
 
+def trim_heap() -> None:
+    """Give the free memory of the C library's heap back to the kernel (malloc_trim(3)); nothing where the library has no such call."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def unshare(flags: int) -> None:
     """unshare(2)."""
     if _libc.unshare(flags):
