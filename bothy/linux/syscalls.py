@@ -167,7 +167,7 @@ def renameat2(old: str, new: str, flags: int) -> None:
 
 
 def trim_heap() -> None:
-    """Give the free memory of the C library's heap back to the kernel (malloc_trim(3)); nothing where the library has no such call."""
+    """Give free memory of the C library's heap back to the kernel (malloc_trim(3)); nothing where there is no such call."""
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:
         trim(0)
