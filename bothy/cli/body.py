@@ -341,7 +341,8 @@ def check(flags: Values) -> None:
     for flag, modes in (("pid", ("host",)), ("uts", ("host",)), ("userns", ("host",)), ("cgroupns", ("host", "private"))):
         mode = flags.text(flag)
         if mode and mode not in modes and not (flag == "pid" and mode.startswith("container:")):
-            raise UsageError(f"invalid --{flag} {mode!r}", hint=f"it is {' or '.join(modes)}")
+            known = (*modes, "container:NAME") if flag == "pid" else modes
+            raise UsageError(f"invalid --{flag} {mode!r}", hint=f"it is {' or '.join(known)}")
     if flags.given("gpus"):
         raise UsageError("--gpus is not supported", hint="--device gives access to a device of the host")
     if not flags.args[0]:

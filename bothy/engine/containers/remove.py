@@ -34,6 +34,8 @@ async def remove(hall: Hall, live: Live, *, force: bool, volumes: bool) -> None:
         if force:
             await stop.end(hall, live)
         async with live.lock:
+            if live.removed and force:
+                return  # it was removed at its end, which this has brought about
             if live.removed:
                 raise NotFound(f"No such container: {live.id}")
             if live.record.status.is_up:

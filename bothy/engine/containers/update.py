@@ -47,12 +47,12 @@ async def update(hall: Hall, live: Live, asked: HostConfig) -> list[str]:
         if record.status in (Status.REMOVING, Status.DEAD):
             raise Conflict(f'Cannot update container {live.id}: container is marked for removal and cannot be "update"')
         before = record.host_config
+        create.check_policy(HostConfig(restart_policy=asked.restart_policy))
         try:
             after = merged(before, asked, machine=record.wall is Wall.VM)
         except Conflict as exc:
             raise Conflict(f"Cannot update container {live.id}: {exc.message}", hint=exc.hint) from None
         warnings = limits.check(after, hall.host, machine=record.wall is Wall.VM)
-        create.check_policy(after)
         hall.workloads.amend(live, host_config=after)
         if record.status in (Status.RUNNING, Status.PAUSED) and live.keeper is not None and _resources(before, asked, after):
             try:
