@@ -68,28 +68,47 @@ def message_of(payload: bytes) -> dict[str, Any]:
 
 
 class Decoder:
-    """Cuts what arrives into frames; keeps at most one unfinished frame."""
+    """Cuts what arrives into frames: messages whole, data as it comes, a frame of it in several if it comes so."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._kind = 0
+        self._left = 0
+        self._kept = b""  # of a header or a message
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are whole now. Raises WireError."""
-        buffer = self._buffer
-        buffer += data
-        frames, at = [], 0
-        while at + HEADER.size <= len(buffer):
-            kind, length = HEADER.unpack_from(buffer, at)
-            if kind not in (DATA, MESSAGE, END) or length > MAX_FRAME:
-                raise WireError(f"frame of kind {kind} and {length} bytes")
-            end = at + HEADER.size + length
-            if end > len(buffer):
-                break
-            frames.append(Frame(kind, bytes(buffer[at + HEADER.size : end])))
-            at = end
-        if at:
-            del buffer[:at]
+        """What can be told now. Raises WireError."""
+        frames: list[Frame] = []
+        while data:
+            if not self._kind:
+                data = self._kept + data
+                self._kept = b""
+                if len(data) < HEADER.size:
+                    self._kept = data
+                    break
+                self._begin(data)
+                data = data[HEADER.size :]
+            if self._kind == DATA:
+                piece, data = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+                self._left -= len(piece)
+                if piece:
+                    frames.append(Frame(DATA, piece))
+                if self._left:
+                    break
+            else:
+                data = self._kept + data
+                if len(data) < self._left:
+                    self._kept = data
+                    break
+                frames.append(Frame(self._kind, data[: self._left]))
+                self._kept, data = b"", data[self._left :]
+            self._kind = 0
         return frames
+
+    def _begin(self, data: bytes) -> None:
+        kind, length = HEADER.unpack_from(data)
+        if kind not in (DATA, MESSAGE, END) or length > MAX_FRAME:
+            raise WireError(f"frame of kind {kind} and {length} bytes")
+        self._kind, self._left = kind, length
 
 
 class Line:
