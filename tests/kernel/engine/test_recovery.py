@@ -125,9 +125,8 @@ def daemon(paths: Paths) -> Iterator[Daemon]:
 
 
 def test_killed_daemon_comes_back_and_knows_everything(daemon: Daemon) -> None:
-    runs = daemon.run(
-        "sh", "-c", "i=0; while [ $i -lt 40 ]; do echo $i; i=$((i+1)); sleep 0.05; done; exit 4", NetworkMode="bridge"
-    )
+    script = "trap 'exit 4' USR1; i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
+    runs = daemon.run("sh", "-c", script, NetworkMode="bridge")
     frozen = daemon.run("sleep", "100")
     daemon.call("POST", f"/containers/{frozen}/pause")
     ended = daemon.run("sh", "-c", "exit 9")
@@ -140,9 +139,10 @@ def test_killed_daemon_comes_back_and_knows_everything(daemon: Daemon) -> None:
     assert after["NetworkSettings"] == before[runs]["NetworkSettings"]
     daemon.until(lambda: daemon.state(ended)["ExitCode"] == 9, "the exit code")
     daemon.kill()
+    daemon.call("POST", f"/containers/{runs}/kill?signal=USR1")
     assert daemon.call("POST", f"/containers/{runs}/wait")["StatusCode"] == 4
     log = (daemon.paths.container(runs) / "container.log").read_text().splitlines()
-    assert len(log) == 40
+    assert [json.loads(line)["log"] for line in log] == [f"{number}\n" for number in range(len(log))]
     daemon.call("POST", f"/containers/{frozen}/unpause")
     assert daemon.state(frozen)["Status"] == "running"
 
