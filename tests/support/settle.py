@@ -8,6 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from bothy.paths import Paths
 from tests.support.engine import TestEngine, await_
@@ -54,11 +55,12 @@ def snapshot(engine: TestEngine) -> Snapshot:
     paths = Paths(engine.root, engine.run_folder)
     reap()
     processes = engine.processes()
+    ruleset = _ruleset()
     return Snapshot(
         processes=tuple(sorted(processes.values())),
         mounts=tuple(sorted(_mounts())),
-        links=tuple(sorted(_links(paths.key))),
-        rules=_elements(paths.scope),
+        links=tuple(sorted(_links(paths, ruleset))),
+        rules=_elements(paths.scope, ruleset),
         cgroups=tuple(sorted(_cgroups(paths.scope))),
         files=tuple(sorted(_files(paths))),
         daemon_fds=_fds(processes, "bothyd"),
@@ -106,9 +108,11 @@ def _mounts() -> list[str]:
     return [point for point in points if not point.startswith("/run/netns")]
 
 
-def _links(key: str) -> list[str]:
-    """Interfaces of this engine: its bridge, what is on it, and links of workloads that are on no bridge at all."""
-    bridge = f"by{key}0" if key else "bothy0"
+def _links(paths: Paths, ruleset: list[dict[str, Any]]) -> list[str]:
+    """Interfaces of this engine: its bridge, what is on it, and links that are on no bridge at all: of workloads, and bridges of
+    further networks but for those that stand in other engines' tables."""
+    bridge = f"by{paths.key}0" if paths.key else "bothy0"
+    others = json.dumps([item for item in ruleset for body in item.values() if body.get("table") != paths.scope])
     found = []
     for name in os.listdir("/sys/class/net"):
         master = Path("/sys/class/net", name, "master")
@@ -116,18 +120,23 @@ def _links(key: str) -> list[str]:
             owner = master.readlink().name
         except OSError:  # it is on no bridge, or has just gone: others make and remove links here too
             owner = ""
-        if bridge in (name, owner) or (not owner and name.startswith("by") and len(name) >= 14):
+        loose = not owner and name.startswith("by") and len(name) >= 14 and f'"{name}"' not in others
+        if bridge in (name, owner) or loose:
             found.append(name)
     return found
 
 
-def _elements(table: str) -> tuple[str, ...]:
-    """The rules and set elements of the engine's nftables table, as text lines."""
+def _ruleset() -> list[dict[str, Any]]:
+    """All that nftables has, as nft(8) prints it in JSON: objects of one kind and its fields each."""
     done = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=False)
-    if done.returncode:
-        return ()
+    items: list[dict[str, Any]] = [] if done.returncode else json.loads(done.stdout)["nftables"]
+    return items
+
+
+def _elements(table: str, ruleset: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The rules and set elements of the engine's nftables table, as text lines."""
     lines = []
-    for item in json.loads(done.stdout)["nftables"]:
+    for item in ruleset:
         for kind in ("rule", "map", "set"):
             body = item.get(kind)
             if body and body.get("table") == table:
