@@ -24,8 +24,10 @@ def copy_up(layers: list[str], destination: str, target: int) -> bool:
     True if the image has a folder there. Owners, modes, times, links, extended attributes and holes are kept; sockets are left
     out. Raises OSError; then the folder is empty again.
     """
-    if os.listdir(target):
+    if not copying.is_empty(target):
         return False
+    if len(layers) == 1:
+        return _copy_up(layers, destination, target)
     outcome: list[bool | BaseException] = []
 
     def work() -> None:

@@ -74,9 +74,18 @@ async def make(hall: Hall, record: Workload, image: Image) -> None:
             if mount.type == "volume":
                 if ANONYMOUS in mount.labels:
                     undo.callback(hall.volumes.remove, mount.name, force=True)
+                if _is_ready(hall, mount):
+                    continue
                 if await heavy(_make_volume, hall, image, mount):
                     hall.events.publish("volume", "create", mount.name, {"driver": "local"})
         undo.pop_all()
+
+
+def _is_ready(hall: Hall, mount: MountRecord) -> bool:
+    """Whether there is nothing to make: the volume is there and has something in it, or needs nothing."""
+    if mount.copy_up and mount.subpath:
+        return False
+    return hall.volumes.is_ready(mount.name, mount.driver_options, copy_up=mount.copy_up)
 
 
 def _make_volume(hall: Hall, image: Image, mount: MountRecord) -> bool:

@@ -140,6 +140,18 @@ def test_a_damaged_file_is_told_and_can_be_removed(volumes: Volumes, paths: Path
     assert not (paths.volumes / "data").exists()
 
 
+def test_what_is_ready_needs_no_work(volumes: Volumes) -> None:
+    assert not volumes.is_ready("data", {}, copy_up=False)
+    folder = Path(volumes.create("data").mountpoint)
+    assert volumes.is_ready("data", {}, copy_up=False)
+    assert not volumes.is_ready("data", {}, copy_up=True)
+    assert not volumes.is_ready("data", {"size": "16m"}, copy_up=False)
+    (folder / "file").write_text("")
+    assert volumes.is_ready("data", {}, copy_up=True)
+    volumes.create("bound", options={"type": "none", "o": "bind", "device": str(folder)})
+    assert not volumes.is_ready("bound", {}, copy_up=False)
+
+
 def test_a_damaged_name_is_not_taken(volumes: Volumes, paths: Paths) -> None:
     (paths.volumes / "data" / "_data").mkdir(parents=True)
     with pytest.raises(Conflict, match="exists and is damaged"):
