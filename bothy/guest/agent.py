@@ -57,7 +57,7 @@ class Agent:
         self._sessions: dict[int, Session] = {}
         self._ephemeral = False
         self._booted = False
-        self._own_memory = 0
+        self._own = measure.Memory()
         self._oom = 0
         self._port = Port(loop, port_fd, self._frame, self._room)
 
@@ -70,8 +70,8 @@ class Agent:
         self._stem = programs.Stem(self._kit.programs)
         early.empty()
         early.settle()
-        self._own_memory, free = measure.memory()
-        self._port.say(event="ready", nic=early.nic_index(), free=free)
+        self._own = measure.memory()
+        self._port.say(event="ready", nic=early.nic_index(), free=self._own.free)
 
     def _frame(self, frame: wire.Frame) -> None:
         if frame.kind == wire.MESSAGE:
@@ -166,7 +166,7 @@ class Agent:
         return top.table(str(message.get("args") or ""), measure.pids())
 
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
-        return measure.stats(self._own_memory)
+        return measure.stats(self._own)
 
     def _limit(self, message: dict[str, Any]) -> None:
         late.limit_programs(int(message["pids"]))

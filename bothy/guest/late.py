@@ -94,11 +94,11 @@ def add_entropy(seed: bytes) -> None:
 
 def set_networks(plan: dict[str, Any], kit: early.Kit) -> None:
     """Configure the cards that lead somewhere; a machine without network has no card at all, only lo."""
-    if plan["network"]:
-        if plan["ipv6"]:
+    for number, requests in enumerate(plan["network"]):
+        if number:
             cards.allow_ipv6(cards.FIRST)
-        set_network(kit.netlink, plan["network"])
-    elif not plan["cards"]:
+        set_network(kit.netlink, requests)
+    if not plan["network"] and not plan["cards"]:
         cards.hide(kit.cards[0])
     for number, wanted in plan["cards"]:
         cards.plug(kit.cards[number], wanted)

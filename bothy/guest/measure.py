@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from bothy.guest import early
 
@@ -28,22 +28,30 @@ def oom_kills() -> int:
     return _table("/proc/vmstat").get("oom_kill", 0)
 
 
-def memory() -> tuple[int, int]:
-    """Bytes of memory that are used, for whatever, and that are free."""
+class Memory(NamedTuple):
+    """Bytes that are used, for whatever; of these, the programs' own; bytes that are free."""
+
+    used: int = 0
+    anon: int = 0
+    free: int = 0
+
+
+def memory() -> Memory:
+    """How the machine's memory is used now."""
     known = _memory()
-    return known["MemTotal"] - known["MemFree"], known["MemFree"]
+    return Memory(known["MemTotal"] - known["MemFree"], known["AnonPages"], known["MemFree"])
 
 
-def stats(own: int) -> dict[str, Any]:
-    """Of the machine as it is seen inside. `own`: the bytes of memory that were in use before there was any program; the limit of
-    memory is for the keeper to tell."""
+def stats(own: Memory) -> dict[str, Any]:
+    """Of the machine as it is seen inside. `own`: how its memory was used before there was any program; the limit of memory is for
+    the keeper to tell."""
     known = _memory()
     used = known["MemTotal"] - known["MemFree"]
     kinds = {f"{list_}_{kind}": known[f"{list_.title()}({kind})"] for list_ in ("active", "inactive") for kind in ("anon", "file")}
-    kinds |= {"anon": known["AnonPages"], "file": kinds["active_file"] + kinds["inactive_file"]}
+    kinds |= {"anon": max(0, known["AnonPages"] - own.anon), "file": kinds["active_file"] + kinds["inactive_file"]}
     return {
         "cpu_stats": _cpu(),
-        "memory_stats": {"usage": max(0, used - own), "limit": known["MemTotal"], "stats": kinds},
+        "memory_stats": {"usage": max(used - own.used, kinds["anon"] + kinds["file"]), "limit": known["MemTotal"], "stats": kinds},
         "pids_stats": {"current": len(pids()), "limit": _most_pids()},
         "blkio_stats": _disks(),
         "networks": _networks(),

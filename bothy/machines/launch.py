@@ -157,8 +157,7 @@ def boot_message(plan: MachinePlan, clone: Clone, *, stdin: bool) -> dict[str, A
         "time": time.time_ns(),
         "entropy": (_POOL_INFO.pack(SEED * 8, SEED) + os.urandom(SEED)).hex(),
         "hostname": spec.hostname,
-        "network": _network(first, clone.nic).hex() if first else "",
-        "ipv6": first is not None and any(":" in address for address in first.addresses),
+        "network": [part.hex() for part in _network(first, clone.nic)] if first else [],
         "cards": [[n, card_order(a.interface)] for n, a in enumerate(plan.attachments) if n or not first],
         "fresh": clone.fresh,
         "mounted": clone.mounted,
@@ -195,7 +194,7 @@ def rehearsal(plan: MachinePlan, clone: Clone) -> dict[str, Any]:
         "time": time.time_ns(),
         "mounted": clone.mounted,
         "entropy": (_POOL_INFO.pack(0, SEED) + os.urandom(SEED)).hex(),
-        "network": [_network(trial, clone.nic).hex(), _messages([undo]).hex()],
+        "network": [*(part.hex() for part in _network(trial, clone.nic)), _messages([undo]).hex()],
         **order(process, stdin=False),
     }
 
@@ -217,13 +216,19 @@ def card_order(interface: Interface) -> dict[str, Any]:
     return {"name": interface.name, "mac": interface.mac, "addresses": interface.addresses, "routes": routes, "mtu": interface.mtu}
 
 
-def _network(interface: Interface, index: int) -> bytes:
-    """The rtnetlink messages that configure the card `index`, ready to be sent: only the last one is acknowledged."""
+def _network(interface: Interface, index: int) -> list[bytes]:
+    """The rtnetlink messages that configure the card `index`, ready to be sent: of each part only the last one is acknowledged.
+
+    One part; two for a card that gets IPv6, which is to be allowed after the first one: its address on the link is made of the
+    hardware address.
+    """
     mtu = 0 if interface.mtu == _MTU else interface.mtu
     requests = [netlink.link_request(netlink.RTM_NEWLINK, index=index, mac=interface.mac, mtu=mtu)]
     requests += [netlink.address_request(netlink.RTM_NEWADDR, index, cidr) for cidr in interface.addresses]
     requests += [netlink.route_request(netlink.RTM_NEWROUTE, index, r.destination, r.gateway) for r in interface.routes]
-    return _messages(requests)
+    if any(":" in address for address in interface.addresses):
+        return [_messages(requests[:1]), _messages(requests[1:])]
+    return [_messages(requests)]
 
 
 def _messages(requests: list[netlink.Request]) -> bytes:

@@ -94,6 +94,7 @@ def test_ipv6_from_the_start(machines: Machines, bridges: list[str]) -> None:
         assert pings(machine, address)
     seen = output(machine, "ip -o -6 addr; cat /proc/sys/net/ipv6/conf/eth1/accept_ra")
     assert "fd98::2/64 scope global" in seen
+    assert "fe80::42:acff:fe1f:0/64" in seen, "of its own hardware address, not of its template's"
     assert "tentative" not in seen
     assert "eth2" not in seen, "IPv6 is only where it is given"
     assert seen.splitlines()[-1] == "0"

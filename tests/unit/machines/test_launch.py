@@ -64,7 +64,8 @@ def test_two_guests_get_different_randomness() -> None:
 
 
 def test_the_network_is_ready_to_be_sent() -> None:
-    data = bytes.fromhex(boot(plan())["network"])
+    (part,) = boot(plan())["network"]
+    data = bytes.fromhex(part)
     kinds, flags = [], []
     while data:
         length, kind, flag = struct.unpack_from("=IHH", data)
@@ -73,12 +74,14 @@ def test_the_network_is_ready_to_be_sent() -> None:
         data = data[(length + 3) & ~3 :]
     assert kinds == [netlink.RTM_NEWLINK, netlink.RTM_NEWADDR, netlink.RTM_NEWROUTE]
     assert flags == [False, False, True]
-    assert boot(plan(attachments=[]))["network"] == ""
+    assert boot(plan(attachments=[]))["network"] == []
 
 
-def test_ipv6_is_told() -> None:
-    assert not boot(plan())["ipv6"]
-    assert boot(plan(attachments=[Attachment(replace(INTERFACE, addresses=["fd00::2/64"]))]))["ipv6"]
+def test_ipv6_comes_after_the_hardware_address() -> None:
+    first, second = boot(plan(attachments=[Attachment(replace(INTERFACE, addresses=["fd00::2/64"]))]))["network"]
+    assert [struct.unpack_from("=IH", bytes.fromhex(part))[1] for part in (first, second)] == [
+        netlink.RTM_NEWLINK, netlink.RTM_NEWADDR,
+    ]  # fmt: skip
 
 
 def test_further_cards_are_told() -> None:
@@ -92,7 +95,7 @@ def test_further_cards_are_told() -> None:
 
 def test_a_first_card_of_another_name_is_told_like_the_others() -> None:
     told = boot(plan(attachments=[Attachment(replace(INTERFACE, name="front"), "t")]))
-    assert told["network"] == ""
+    assert told["network"] == []
     assert [number for number, _ in told["cards"]] == [0]
 
 
