@@ -90,7 +90,7 @@ class Mounts:
 
     @contextlib.contextmanager
     def held(self, volume: Volume) -> Iterator[None]:
-        """Mounted for as long as it takes."""
+        """Mounted for as long as it takes something that frees no blocks."""
         if not volume.is_mounted:
             yield
             return
@@ -98,17 +98,20 @@ class Mounts:
         try:
             yield
         finally:
-            self.release(hold)
+            self.release(hold, trim=False)
 
-    def release(self, hold: Hold) -> None:
-        """Give a hold back; the last one unmounts. Once more does nothing. Raises nothing: what can not be unmounted is logged."""
+    def release(self, hold: Hold, *, trim: bool = True) -> None:
+        """Give a hold back; the last one unmounts, with `trim` after blocks that were freed have been given back to the host.
+
+        Once more does nothing. Raises nothing: what can not be unmounted is logged.
+        """
         with self._locks.of(hold.volume):
             holds = self._holds.get(hold.volume)
             if holds is None or hold.number not in holds:
                 return
             holds.discard(hold.number)
             if not holds:
-                self.drop(hold.volume)
+                self.drop(hold.volume, trim=trim)
 
     def in_use(self, volume: Volume) -> bool:
         """Whether somebody holds it, or something of the host still has its image."""
@@ -116,13 +119,13 @@ class Mounts:
             return True
         return bool(volume.size and loops.device_of(str(Path(volume.mountpoint).parent / disk.NAME)))
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str, *, trim: bool = False) -> None:
         """Unmount it, whoever holds it; its lock is held. Raises nothing."""
         self._holds.pop(name, None)
         point, table = f"{self._folder}/{name}/{DATA}", mountinfo.mounts()
         if not any(mount.point == point for mount in table):
             return
-        if os.path.exists(f"{self._folder}/{name}/{disk.NAME}"):
+        if trim and os.path.exists(f"{self._folder}/{name}/{disk.NAME}"):
             with contextlib.suppress(OSError):
                 disk.give_back(point)
         _unmount(table, point)

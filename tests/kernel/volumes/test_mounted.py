@@ -53,11 +53,12 @@ def test_a_quota_holds(volumes: Volumes, quota: Volume) -> None:
 
 def test_what_is_freed_goes_back_to_the_host(volumes: Volumes, quota: Volume, paths: Paths) -> None:
     assert volumes.usage("quota") < MIB
-    with volumes.mounts.held(quota):
-        fill(quota.mountpoint)
-        os.sync()
-        assert volumes.usage("quota") > 10 * MIB
-        os.unlink(f"{quota.mountpoint}/filler")
+    hold = volumes.mounts.acquire(quota)
+    fill(quota.mountpoint)
+    os.sync()
+    assert volumes.usage("quota") > 10 * MIB
+    os.unlink(f"{quota.mountpoint}/filler")
+    volumes.mounts.release(hold)
     assert volumes.usage("quota") < 2 * MIB
     assert (paths.volumes / "quota" / "disk.ext4").stat().st_size == 16 * MIB
 
