@@ -30,13 +30,18 @@ def left(folder: Path) -> list[str]:
     return mounts + [file for file in backing_files() if file.startswith(str(folder))]
 
 
+def rest(folder: Path) -> None:
+    """Wait until the kernel has cleared the devices of what was unmounted, which it does in the background."""
+    end = time.monotonic() + 20
+    while any(file.startswith(str(folder)) for file in backing_files()) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[Paths]:
     paths = Paths(tmp_path / "root", tmp_path / "run")
     yield paths
-    end = time.monotonic() + 5
-    while left(paths.root) and time.monotonic() < end:  # the kernel clears devices when their last user has gone
-        time.sleep(0.01)
+    rest(paths.root)
     assert left(paths.root) == []
     if paths.volumes.exists():
         assert [p.name for p in paths.volumes.iterdir() if p.name.startswith(".")] == []

@@ -15,6 +15,7 @@ from bothy.errors import Conflict, Invalid, NotFound, Unsupported
 from bothy.paths import Paths
 from bothy.volumes.snapshots import Snapshots
 from bothy.volumes.store import Volumes
+from tests.kernel.volumes.conftest import rest
 
 MIB = 1 << 20
 KINDS = pytest.mark.parametrize("kind", [{}, {"size": "32m"}], ids=["plain", "quota"])
@@ -199,6 +200,7 @@ def sharing(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     subprocess.run(["mount", "-o", "loop", image, folder], check=True)
     yield folder
+    rest(folder)
     subprocess.run(["umount", folder], check=True)
 
 
