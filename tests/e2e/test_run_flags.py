@@ -190,6 +190,8 @@ def test_machines(settled: TestEngine, machines: None) -> None:
             "--init",
             "--log-driver",
             "--memory",
+            "--oom-kill-disable",
+            "--privileged",
         ):
             continue  # they do not go together with the others; other tests have them over both walls
         else:

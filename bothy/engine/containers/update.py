@@ -20,7 +20,7 @@ from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Conflict, NotFound, Unsupported
 from bothy.jsonable import PLAIN
 from bothy.log import logger
-from bothy.oci.runtime import Pids, Resources
+from bothy.oci.runtime import Cpu, Memory, Pids, Resources
 
 _log = logger("engine")
 _FIELDS = (
@@ -100,10 +100,22 @@ def _resources(before: HostConfig, asked: HostConfig, after: HostConfig) -> Reso
     wanted = {f.name for f in dataclasses.fields(HostConfig) if getattr(before, f.name) != getattr(after, f.name)}
     wanted |= {name for name in _FIELDS if getattr(asked, name)}
     full = limits.resources(after, [])
-    memory = full.memory if wanted & {"memory", "memory_swap", "memory_reservation"} else None
-    cpu = full.cpu if wanted & {name for name in _FIELDS if "cpu" in name} else None
+    about_memory = bool(wanted & {"memory", "memory_swap", "memory_reservation"})
+    about_cpu = bool(wanted & {name for name in _FIELDS if "cpu" in name})
     pids = Pids(after.pids_limit or -1) if asked.pids_limit is not None else None
-    return Resources(memory=memory, cpu=cpu, pids=pids) if memory or cpu or pids else None
+    if not (about_memory or about_cpu or pids):
+        return None
+    return Resources(memory=full.memory if about_memory else None, cpu=full.cpu if about_cpu else None, pids=pids)
+
+
+def _unlimited(old: Resources, asked: HostConfig) -> Resources:
+    """What there was no limit of, as such: what is not named would stay as it is."""
+    memory, cpu = old.memory, old.cpu
+    if asked.memory and (memory is None or memory.limit is None):
+        memory = replace(memory or Memory(), limit=-1, swap=-1)
+    if (asked.nano_cpus or asked.cpu_quota) and (cpu is None or cpu.quota is None):
+        cpu = replace(cpu or Cpu(), quota=-1)
+    return replace(old, memory=memory, cpu=cpu)
 
 
 async def _take_back(hall: Hall, live: Live, before: HostConfig, asked: HostConfig) -> None:
@@ -111,6 +123,6 @@ async def _take_back(hall: Hall, live: Live, before: HostConfig, asked: HostConf
     try:
         hall.workloads.amend(live, host_config=before)
         if live.keeper is not None and (old := _resources(before, asked, before)):
-            await live.keeper.update(PLAIN.to_data(old))
+            await live.keeper.update(PLAIN.to_data(_unlimited(old, asked)))
     except BothyError as exc:
         _log.warning("the limits of %s were not taken back: %s", live.id[:12], exc)
