@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
-from aiohttp.web_response import StreamResponse
+from aiohttp.web_response import StreamResponse, json_response
 from aiohttp.web_server import Server
 
 from bothy.engine.model import Connection as Taken
@@ -164,6 +164,17 @@ class ApiConnection(RequestHandler):
             self.data_received(held)
             if self.transport is not None:
                 self.transport.resume_reading()
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> StreamResponse:
+        """aiohttp: what the client sent is no HTTP. It is told so in Docker's form; the log is not a stranger's to fill."""
+        if status >= 500 or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        why = (message or "").partition("\n")[0].rstrip(" :")
+        response = json_response({"message": f"malformed request: {why}" if why else "malformed request"}, status=status)
+        response.force_close()
+        return response
 
     # Taking the connection
 

@@ -256,3 +256,14 @@ def test_bodies_are_typed_at_the_door():
         read(HostConfig, {"Memory": "lots"}, "HostConfig")
     with pytest.raises(Invalid, match=r"HostConfig\.Mounts\[0\]\.Target: expected str"):
         read(HostConfig, {"Mounts": [{"Target": 5}]}, "HostConfig")
+
+
+async def test_what_is_no_http_is_told_so_in_dockers_form_and_not_to_the_log(door: Door, caplog: pytest.LogCaptureFixture):
+    reader, writer = await door.open()
+    writer.write(b"nonsense\r\n\r\n")
+    status, headers = await read_head(reader)
+    body = json.loads(await reader.read())
+    writer.close()
+    assert (status, headers["content-type"].partition(";")[0]) == (400, "application/json")
+    assert body["message"].startswith("malformed request")
+    assert not caplog.records
