@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bothy.linux import filesystems, loops, mountinfo
+from bothy.linux import filesystems, mountinfo
 from bothy.linux import syscalls as sc
 from bothy.log import logger
 from bothy.volumes import disk, options
@@ -113,11 +113,9 @@ class Mounts:
             if not holds:
                 self.drop(hold.volume, trim=trim)
 
-    def in_use(self, volume: Volume) -> bool:
-        """Whether somebody holds it, or something of the host still has its image."""
-        if self._holds.get(volume.name):
-            return True
-        return bool(volume.size and loops.device_of(str(Path(volume.mountpoint).parent / disk.NAME)))
+    def is_held(self, name: str) -> bool:
+        """Whether somebody holds it."""
+        return bool(self._holds.get(name))
 
     def drop(self, name: str, *, trim: bool = False) -> None:
         """Unmount it, whoever holds it; its lock is held. Raises nothing."""

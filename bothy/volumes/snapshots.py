@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bothy.errors import Broken, Conflict, Invalid, NotFound, Unsupported
 from bothy.jsonable import PLAIN
-from bothy.linux import filesystems, loops
 from bothy.linux import syscalls as sc
 from bothy.volumes import copying, disk, folder
 from bothy.volumes.model import ANONYMOUS, Snapshot, Volume
@@ -107,8 +106,6 @@ class Snapshots:
                 raise Conflict(f"snapshot {found.ref} is of another kind of volume", hint="clone it instead")
             self._volumes.mounts.drop(name)
             place = self._volumes.place(name)
-            if volume.size and loops.device_of(str(place / disk.NAME)):
-                raise Conflict(f"restore {name}: something of the host is still in {volume.mountpoint}")
             with self._volumes.folder.aside() as new:
                 self._copy_stored(self._place(name, snapshot), new)
                 disk.write_out(str(new))
@@ -159,27 +156,13 @@ class Snapshots:
         """The data of a volume into a folder that is being made. Whether nobody could write meanwhile."""
         place = self._volumes.place(volume.name)
         if volume.size:
-            with self._quiet(volume):
+            with self._volumes.at_rest(volume):
                 disk.copy(str(place / disk.NAME), str(target / disk.NAME))
             return True
         busy = bool(writers())
         _data(target)
         copying.copy_tree(str(place / DATA), str(target / DATA), changing=busy)
         return not busy and not writers()
-
-    @contextlib.contextmanager
-    def _quiet(self, volume: Volume) -> Iterator[None]:
-        """Nobody writes to the image of a volume; its lock is held, so nobody mounts it either."""
-        if not loops.device_of(str(self._volumes.place(volume.name) / disk.NAME)):
-            yield
-            return
-        with self._volumes.opened(volume) as data:
-            sc.syncfs(data)  # so that as little as possible is left to be written while others wait
-            filesystems.freeze(data)
-            try:
-                yield
-            finally:
-                filesystems.thaw(data)
 
     def _copy_stored(self, source: Path, target: Path) -> None:
         """The data of a snapshot into a folder that is being made."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bothy.errors import BothyError, Broken, Conflict, Invalid, NotFound
 from bothy.jsonable import PLAIN
+from bothy.linux import filesystems, loops
 from bothy.linux import mounts as paths_inside
 from bothy.linux import syscalls as sc
 from bothy.paths import Paths
@@ -211,22 +212,42 @@ class Volumes:
             return volume
 
     def _grow(self, volume: Volume, image: Path, size: int) -> None:
-        with self.mounts.held(volume), self.opened(volume) as data:
+        is_held = self.mounts.is_held(volume.name)
+        with self.opened(volume) as data:
             try:
                 disk.grow_mounted(str(image), data, size)
                 return
             except PermissionError:
                 pass
-        if self.mounts.in_use(volume):
+        if is_held:
             raise Conflict(
                 f"volume {volume.name} is in use, and this kernel grows no file system that is mounted",
                 hint="stop the workloads that have it first",
             )
         with self.folder.aside() as new:  # a copy, for what grows it may be interrupted
-            disk.copy(str(image), str(new / disk.NAME))
+            with self.at_rest(volume):
+                disk.copy(str(image), str(new / disk.NAME))
             disk.grow(str(new / disk.NAME), size)
             disk.write_out(str(new))
             (new / disk.NAME).rename(image)
+
+    @contextlib.contextmanager
+    def at_rest(self, volume: Volume) -> Iterator[None]:
+        """Nobody writes to the image of a volume with a quota, and all that was written is in it; its lock is held.
+
+        It may be that nobody has it mounted here, but a copy of its mount lives on in some other namespace: so the device is what
+        counts.
+        """
+        if not loops.device_of(str(self.place(volume.name) / disk.NAME)):
+            yield
+            return
+        with self.opened(volume) as data:
+            sc.syncfs(data)  # so that as little as possible is left to be written while others wait
+            filesystems.freeze(data)
+            try:
+                yield
+            finally:
+                filesystems.thaw(data)
 
     def usage(self, name: str) -> int:
         """Bytes that the data takes on disk, -1 for what is elsewhere. Takes as long as there are files."""

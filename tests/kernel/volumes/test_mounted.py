@@ -15,6 +15,7 @@ from bothy.linux import capabilities, filesystems, loops
 from bothy.paths import Paths
 from bothy.volumes import disk
 from bothy.volumes.model import Volume
+from bothy.volumes.snapshots import Snapshots
 from bothy.volumes.store import Volumes
 from tests.kernel.volumes.conftest import left
 
@@ -89,6 +90,29 @@ def test_a_mount_that_others_still_have_shares_its_device(volumes: Volumes, quot
     os.close(kept)
 
 
+def test_what_others_still_have_mounted_keeps_nobody_from_anything(volumes: Volumes, quota: Volume) -> None:
+    """A copy of the mount lives on in a namespace that somebody made meanwhile."""
+    snapshots = Snapshots(volumes)
+    with volumes.mounts.held(quota):
+        Path(quota.mountpoint, "file").write_text("before")
+        other = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        other.stdout.readline()
+    try:
+        snapshots.take("quota", "s")
+        with volumes.mounts.held(quota):
+            Path(quota.mountpoint, "file").write_text("after")
+        if not capabilities.effective() & capabilities.mask(["CAP_SYS_RESOURCE"]):
+            volumes.resize("quota", 32 * MIB)
+        with volumes.mounts.held(quota):
+            assert Path(quota.mountpoint, "file").read_text() == "after"
+        snapshots.restore("quota", "s")
+        with volumes.mounts.held(quota):
+            assert Path(quota.mountpoint, "file").read_text() == "before"
+    finally:
+        other.communicate()
+
+
 def test_memory_is_gone_afterwards(volumes: Volumes) -> None:
     volume = volumes.create("memory", options={"type": "tmpfs", "o": "size=1m,mode=1770,gid=7"})
     with volumes.mounts.held(volume):
@@ -155,7 +179,7 @@ def test_what_the_kernel_refuses_is_told(volumes: Volumes) -> None:
     volume = volumes.create("nowhere", options={"type": "none", "o": "bind", "device": "/nowhere/at/all"})
     with pytest.raises(Broken, match=r"failed to mount local volume: mount /nowhere/at/all:.*, flags: 0x1000: no such file"):
         volumes.mounts.acquire(volume)
-    assert not volumes.mounts.in_use(volume)
+    assert not volumes.mounts.is_held(volume.name)
 
 
 def test_a_quota_grows(volumes: Volumes, quota: Volume) -> None:
