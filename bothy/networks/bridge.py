@@ -1,7 +1,8 @@
 """A network's bridge on the host: made, addressed, and the kernel's switches set that it needs.
 
 <root>/networks.json                       the networks (written atomically): a subnet once chosen stays
-bothy0, by<key>0, by-<network id>          bridges        by<workload id>        host ends of veths, taps
+bothy0, by-<network id>                    bridges        by<workload id>        host ends of veths, taps
+by<key>0, by<key>-<network id>             those of an engine with a run folder of its own
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Catalog:
         used = [*taken, *self.subnets()]
         identity = secrets.token_hex(32)
         settings = Network(identity, request.name, "bridge", "", options=request.options).settings
-        link = settings.bridge or f"by-{identity[:12]}"
+        link = settings.bridge or (f"by{self._paths.key}-{identity[:6]}" if self._paths.key else f"by-{identity[:12]}")
         if any(link == n.bridge for n in self._networks.values()):
             raise Conflict(f"bridge {link} is already that of another network", hint="choose another name for the bridge")
         four = _asked(request.pools, 4)
