@@ -32,6 +32,7 @@ _bothy_dynamic() {
     images) bothy images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null ;;
     volumes) bothy volume ls -q 2>/dev/null ;;
     snapshots) bothy volume snapshot ls -q 2>/dev/null ;;
+    secrets) bothy secret ls --format '{{.Name}}' 2>/dev/null ;;
     networks) bothy network ls --format '{{.Name}}' 2>/dev/null ;;
     templates) bothy machine template ls -q 2>/dev/null ;;
     esac
@@ -143,6 +144,10 @@ end
 
 function __bothy_snapshots
     bothy volume snapshot ls -q 2>/dev/null
+end
+
+function __bothy_secrets
+    bothy secret ls --format '{{.Name}}' 2>/dev/null
 end
 
 function __bothy_networks

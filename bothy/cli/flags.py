@@ -33,8 +33,8 @@ class Command:
 
     `arguments` is the usage text after the flags, `least` and `most` how many arguments there may be (`most` -1: any number).
     With `interspersed` false, flags end at the first argument (the program of `run` and `exec` has flags of its own).
-    `dynamic` says what completion offers: containers, running, images, volumes, snapshots, networks, templates, files, copies
-    (CONTAINER: or files).
+    `dynamic` says what completion offers: containers, running, images, volumes, snapshots, secrets, networks, templates, files,
+    copies (CONTAINER: or files).
     """
 
     __slots__ = (

@@ -146,6 +146,7 @@ COMMANDS = {
         arguments="SECRET…",
         least=1,
         most=-1,
+        dynamic="secrets",
         examples=(("bothy secret inspect db-password", "When it was made, and who is given it"),),
     ),
     "secret rm": Command(
@@ -155,6 +156,7 @@ COMMANDS = {
         arguments="SECRET…",
         least=1,
         most=-1,
+        dynamic="secrets",
         examples=(("bothy secret rm db-password", "Refused while there is a workload that is given it"),),
     ),
 }
