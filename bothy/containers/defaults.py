@@ -122,5 +122,5 @@ def capabilities(
 def _capability(name: str) -> str:
     full = name.upper() if name.upper() == "ALL" or name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
     if full != "ALL" and full not in kernel.NUMBERS:
-        raise Invalid(f"unknown capability {name!r}", hint="see capabilities(7) for the names")
+        raise Invalid(f'unknown capability: "{full}"', hint="see capabilities(7) for the names")
     return full

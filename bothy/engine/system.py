@@ -27,6 +27,7 @@ from bothy.networks import nftables
 
 API_VERSION, MIN_API_VERSION = "1.51", "1.24"
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+_BRIDGED = "/proc/sys/net/bridge/bridge-nf-call"
 
 
 class System:
@@ -39,12 +40,12 @@ class System:
         system = os.uname()
         details = {
             "ApiVersion": API_VERSION, "Arch": _architecture(), "GitCommit": "", "GoVersion": "", "KernelVersion": system.release,
-            "MinAPIVersion": MIN_API_VERSION, "Os": "linux", "PythonVersion": platform.python_version(),
+            "MinAPIVersion": MIN_API_VERSION, "Os": "linux", "PythonVersion": platform.python_version(), "BuildTime": "",
         }  # fmt: skip
         return {
             "Platform": {"Name": "bothy"},
             "Version": bothy.__version__,
-            "Components": [{"Name": "Engine", "Version": bothy.__version__, "Details": details}],
+            "Components": [{"Name": "Engine", "Version": bothy.__version__, "Details": {**details, "Experimental": "false"}}],
             **details,
         }
 
@@ -101,6 +102,8 @@ class System:
         return {
             "DriverStatus": [["Backing Filesystem", _file_system(hall.paths.root)], ["ID mapped mounts", "true"]],
             "DockerRootDir": str(hall.paths.root),
+            "BridgeNfIptables": _reads(f"{_BRIDGED}-iptables", "1"),
+            "BridgeNfIp6tables": _reads(f"{_BRIDGED}-ip6tables", "1"),
             "IPv4Forwarding": _reads(_FORWARDING, "1"),
             "SystemTime": times.now(),
             "KernelVersion": system.release,
@@ -128,7 +131,13 @@ class System:
             "Debug": self._hall.settings.debug,
             "LoggingDriver": "json-file",
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": []},
+            "RegistryConfig": {
+                "AllowNondistributableArtifactsCIDRs": [],
+                "AllowNondistributableArtifactsHostnames": [],
+                "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+                "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
+                "Mirrors": [],
+            },
             "GenericResources": None,
             "HttpProxy": "",
             "HttpsProxy": "",
@@ -148,6 +157,8 @@ class System:
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "bothy-init",
+            # programs that have no part in it, which clients print all the same
+            **{f"{name}Commit": {"ID": "", "Expected": ""} for name in ("Containerd", "Runc", "Init")},
         }
 
     async def df(self) -> dict[str, Any]:
@@ -167,6 +178,7 @@ class System:
             "Containers": [_workload_usage(live.record, *sizes.get(live.id, (0, 0))) for live in hall.workloads],
             "Volumes": volumes,
             "BuildCache": [],
+            "BuilderSize": 0,
             "Templates": [{"Key": t.key, "Size": t.size, "Current": t.current} for t in templates],
             "MachineDisks": {"Count": usage.disks, "Size": usage.disks_size},
             "Reclaimable": usage.reclaimable,
@@ -206,6 +218,7 @@ def _image_usage(image: Image, users: list[str]) -> dict[str, Any]:
         "RepoDigests": image.repo_digests,
         "Created": times.nanoseconds(image.created) // 10**9 if image.created else 0,
         "Size": image.size,
+        "VirtualSize": image.size,
         "SharedSize": 0,
         "Labels": image.config.labels,
         "Containers": users.count(image.id),

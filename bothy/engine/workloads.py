@@ -135,13 +135,17 @@ class Workloads:
             raise NotFound(f"No such container: {ref}", hint="bothy ps -a lists them")
         return matching[0]
 
+    def check_name(self, name: str) -> None:
+        """Raises Conflict for a name in use, in Docker's words, which clients look for."""
+        if holder := self._by_name.get(name):
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{holder.id}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+
     def insert(self, record: Workload) -> Live:
         """Write and keep a new one. Raises Conflict for a name in use, Unavailable; then nothing has changed."""
-        if holder := self._by_name.get(record.name):
-            raise Conflict(
-                f"the container name {record.name!r} is already in use by container {holder.id[:12]}",
-                hint="remove or rename that container, or choose another name",
-            )
+        self.check_name(record.name)
         self._records.insert(record)
         live = Live(record)
         self._keep(live)

@@ -76,7 +76,8 @@ class ImageStore:
             matches = database.with_prefix(bare)
             if len(matches) == 1:
                 return matches[0]
-        raise NotFound(f"no such image: {ref}", hint=bootstrap.hint_for(ref))
+        shown = ref if ":" in ref.rpartition("/")[2] or "@" in ref else f"{ref}:latest"  # as Docker says it
+        raise NotFound(f"No such image: {shown}", hint=bootstrap.hint_for(ref))
 
     def list(self) -> Images:
         """All images, newest first."""

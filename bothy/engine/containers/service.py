@@ -11,7 +11,7 @@ from bothy.engine import names
 from bothy.engine.containers import create, listing, network, plans, publishing, remove, start, stop, streams, update
 from bothy.engine.hall import Hall
 from bothy.engine.model import Config, Connection, HostConfig, LogEntry, NetworkingConfig, PublishedPort, Status, Workload
-from bothy.errors import Conflict, Invalid
+from bothy.errors import Invalid
 from bothy.keeper.model import Client, Exit
 
 _Workloads = list[Workload]
@@ -70,8 +70,7 @@ class Containers:
             new, old = names.checked(name), live.record.name
             if new == old:
                 raise Invalid("renaming a container with the same name as its current name")
-            if self._hall.workloads.has_name(new):
-                raise Conflict(f"the container name {new!r} is already in use", hint="choose another name")
+            self._hall.workloads.check_name(new)
             self._hall.workloads.change(live, name=new)
             if live.keeper is not None:
                 network.tell_names(self._hall, live.record)

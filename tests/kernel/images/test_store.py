@@ -32,7 +32,7 @@ def test_finding_images(store, app):
     ],
 )  # fmt: skip
 def test_an_image_that_is_not_here(store, app, ref, hint):
-    with pytest.raises(NotFound, match=f"no such image: {ref}") as raised:
+    with pytest.raises(NotFound, match=f"No such image: {ref}") as raised:
         store.resolve(ref)
     assert hint in raised.value.hint
 

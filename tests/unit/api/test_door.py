@@ -258,12 +258,16 @@ def test_bodies_are_typed_at_the_door():
         read(HostConfig, {"Mounts": [{"Target": 5}]}, "HostConfig")
 
 
-async def test_what_is_no_http_is_told_so_in_dockers_form_and_not_to_the_log(door: Door, caplog: pytest.LogCaptureFixture):
-    reader, writer = await door.open()
-    writer.write(b"nonsense\r\n\r\n")
-    status, headers = await read_head(reader)
-    body = json.loads(await reader.read())
-    writer.close()
-    assert (status, headers["content-type"].partition(";")[0]) == (400, "application/json")
-    assert body["message"].startswith("malformed request")
+def test_what_is_no_http_is_told_so_in_dockers_form_and_not_to_the_log(at_door, caplog):
+    async def scenario(door: Door) -> None:
+        reader, writer = await door.open()
+        writer.write(b"nonsense\r\n\r\n")
+        status, headers = await read_head(reader)
+        body = json.loads(await reader.read())
+        writer.close()
+        await writer.wait_closed()
+        assert (status, headers["content-type"].partition(";")[0]) == (400, "application/json")
+        assert body["message"].startswith("malformed request")
+
+    at_door(scenario)
     assert not caplog.records

@@ -32,7 +32,7 @@ async def create(call: Call) -> StreamResponse:
     """The body is a Config with HostConfig and NetworkingConfig beside its fields."""
     data = await call.data()
     if not data:
-        raise Invalid("the request's body is empty", hint="send the container's configuration as JSON")
+        raise Invalid("config cannot be empty in order to create a container", hint="send the container's configuration as JSON")
     config = read(Config, data, "Config")
     host_config = read(HostConfig, _object(data, "HostConfig"), "HostConfig")
     networking = read(NetworkingConfig, _object(data, "NetworkingConfig"), "NetworkingConfig")
@@ -104,7 +104,9 @@ async def update(call: Call) -> StreamResponse:
 
 async def rename(call: Call) -> StreamResponse:
     """Give it the name of the parameter `name`."""
-    await call.engine.containers.rename(call.params["id"], call.required("name"))
+    if not (name := call.text("name")):
+        raise Invalid("neither old nor new names may be empty", hint="the parameter 'name' is missing")
+    await call.engine.containers.rename(call.params["id"], name)
     return replies.nothing()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from bothy.api.server import replies, streams
 from bothy.api.server.call import Call
 from bothy.api.server.replies import dotted
+from bothy.api.server.schema import containers as container_shape
 from bothy.api.server.schema import events as shape
 from bothy.engine import times
 from bothy.errors import Invalid, Unsupported
@@ -42,14 +44,19 @@ async def info(call: Call) -> StreamResponse:
 
 async def df(call: Call) -> StreamResponse:
     """`GET /system/df`: what takes how much disk."""
-    return replies.reply(await call.engine.system.df())
+    found, now = await call.engine.system.df(), time.time()
+    workloads = {w.id: w for w in call.engine.containers.list(all_=True, limit=0, filters={})}
+    for entry in found.get("Containers", ()):
+        if workload := workloads.get(entry["Id"]):
+            entry.update(container_shape.summary(workload, now, (entry["SizeRw"], entry["SizeRootFs"])))
+    return replies.reply(found)
 
 
 async def events(call: Call) -> StreamResponse:
     """What happens, a line each, until `until` or for ever."""
     since, until = times.instant(call.text("since")), times.instant(call.text("until"))
     if since and until and since > until:
-        raise Invalid(f"`since` time ({call.text('since')}) can not be after `until` time ({call.text('until')})")
+        raise Invalid(f"`since` time ({call.text('since')}) cannot be after `until` time ({call.text('until')})")
     async with streams.ahead(call.engine.events.subscribe(since, until, call.filters())) as entries:
         stream = replies.Stream(call)
         await stream.begin()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bothy.api.server.schema import values
+from bothy.containers.defaults import MASKED_PATHS, READONLY_PATHS
 from bothy.engine.model import Config, ExecSession, MountRecord, Status, Wall, Workload
 from bothy.jsonable import API
 
@@ -216,6 +217,8 @@ def host_config(workload: Workload) -> dict[str, Any]:
     data["ShmSize"] = asked.shm_size or DEFAULT_SHM
     data["IpcMode"] = asked.ipc_mode or "private"
     data["CgroupnsMode"] = asked.cgroupns_mode or "private"
+    if asked.masked_paths is None and asked.readonly_paths is None and not asked.privileged and workload.wall is Wall.CONTAINER:
+        data["MaskedPaths"], data["ReadonlyPaths"] = [*MASKED_PATHS], [*READONLY_PATHS]
     data["RestartPolicy"]["Name"] = asked.restart_policy.name or "no"
     data["LogConfig"]["Type"] = asked.log_config.type or "json-file"
     return data

@@ -12,6 +12,19 @@ from bothy.images import describe
 from bothy.images.model import Image
 from bothy.oci.image import OCI
 
+# What an image's Config never says and had all the same up to API 1.49.
+_OF_CONTAINERS: dict[str, Any] = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
+
 
 def summary(image: Image, containers: int = -1) -> dict[str, Any]:
     """An entry of `GET /images/json`."""
@@ -31,7 +44,7 @@ def summary(image: Image, containers: int = -1) -> dict[str, Any]:
 
 def config(image: Image) -> dict[str, Any]:
     """The image's Config with every field that clients read."""
-    data: dict[str, Any] = {"Cmd": None, "Entrypoint": None, "OnBuild": None, **OCI.to_data(image.config)}
+    data: dict[str, Any] = {**_OF_CONTAINERS, "Cmd": None, "Entrypoint": None, "OnBuild": None, **OCI.to_data(image.config)}
     data["Volumes"] = data["Volumes"] or None
     data["Labels"] = data["Labels"] or None
     for key in ("ExposedPorts", "StopSignal"):

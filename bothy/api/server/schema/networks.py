@@ -27,9 +27,18 @@ def network(found: Network, attached: Iterable[Workload] = ()) -> dict[str, Any]
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": {w.id: _member(w, end) for w in attached for end in w.endpoints if end.network == found.id},
-        "Options": found.options,
+        "Options": {**_default_options(found), **found.options},
         "Labels": found.labels,
     }
+
+
+def _default_options(found: Network) -> dict[str, str]:
+    """What the default bridge network is, in the words by which clients know it."""
+    if found.name != "bridge":
+        return {}
+    prefix = "com.docker.network.bridge"
+    told = {"default_bridge": "true", "enable_icc": "true", "enable_ip_masquerade": "true", "name": found.bridge}
+    return {f"{prefix}.{key}": value for key, value in told.items()}
 
 
 def _pools(found: Network) -> list[dict[str, Any]]:

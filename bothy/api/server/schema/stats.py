@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from bothy.api.server.backend import Containers
     from bothy.engine.model import Workload
 
+# Told by first control groups alone; clients walk through them all the same.
+_BLOCK_DEVICES: dict[str, list[Any]] = {
+    f"io_{what}_recursive": [] for what in ("service_bytes", "serviced", "queue", "service_time", "wait_time", "merged", "time")
+} | {"sectors_recursive": []}
 _EMPTY_CPU: dict[str, Any] = {
     "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
     "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
@@ -36,7 +40,7 @@ def stats(workload: Workload, current: dict[str, Any], previous: dict[str, Any] 
         "read": current.get("read", times.NEVER),
         "preread": before.get("read", times.NEVER),
         "pids_stats": current.get("pids_stats", {}),
-        "blkio_stats": current.get("blkio_stats", {}),
+        "blkio_stats": {**_BLOCK_DEVICES, **current.get("blkio_stats", {})},
         "num_procs": 0,
         "storage_stats": {},
         "cpu_stats": current.get("cpu_stats", _EMPTY_CPU),
