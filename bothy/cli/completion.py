@@ -16,6 +16,8 @@ VALUES = {
     "restart": "no always on-failure unless-stopped",
     "userns": "host",
     "uts": "host",
+    "pid": "host",
+    "ipc": "private shareable none host",
     "cgroupns": "host private",
     "runtime": "vm",
     "log-driver": "json-file none",
