@@ -58,7 +58,7 @@ def snapshot(engine: TestEngine) -> Snapshot:
     ruleset = _ruleset()
     return Snapshot(
         processes=tuple(sorted(processes.values())),
-        mounts=tuple(sorted(_mounts())),
+        mounts=tuple(sorted(_mounts(paths))),
         links=tuple(sorted(_links(paths, ruleset))),
         rules=_elements(paths.scope, ruleset),
         cgroups=tuple(sorted(_cgroups(paths.scope))),
@@ -102,10 +102,11 @@ def _extra(old: tuple[str, ...], new: tuple[str, ...]) -> list[str]:
     return rest
 
 
-def _mounts() -> list[str]:
-    """Mount points, but for the one that ip-netns(8) makes the first time that it is used on a host."""
+def _mounts(paths: Paths) -> list[str]:
+    """Mount points, but for those in places where others on this host (engines, tests, ip-netns(8)) mount what is theirs."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if not point.startswith("/run/netns")]
+    ours = (f"{paths.root}/", f"{paths.run}/")
+    return [point for point in points if point.startswith(ours) or not point.startswith(("/run/", "/tmp/", "/var/tmp/"))]
 
 
 def _links(paths: Paths, ruleset: list[dict[str, Any]]) -> list[str]:
