@@ -117,6 +117,12 @@ def test_pids(inner: Inner) -> None:
     assert "can't fork" in done.err
 
 
+def test_disk(inner: Inner) -> None:
+    flags = ("--device-read-bps", "/dev/vda:1mb", "--device-write-iops", "/dev/vda:50")
+    limits = inner.run("--rm", *flags, "busybox", "cat", f"{GROUPS}/io.max").ok().line.split()
+    assert limits[1:] == ["rbps=1048576", "wbps=max", "riops=max", "wiops=50"]
+
+
 def test_cpu(inner: Inner) -> None:
     flags = ("--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--memory-reservation", "16m")
     # Ends once the kernel has held it back: more than half a processor it does not get.
@@ -136,10 +142,10 @@ def test_a_running_container(inner: Inner) -> None:
     stats = json.loads(inner("stats", "--no-stream", "--format", "json", "t-busy").ok().out)
     assert stats["PIDs"] == "1"
     assert stats["MemUsage"].endswith(" / 32MiB")
-    inner("update", "--memory", "48m", "--pids-limit", "-1", "--cpus", "0.2", "t-busy").ok()
+    inner("update", "--memory", "48m", "--memory-swap", "64m", "--pids-limit", "-1", "--cpus", "0.2", "t-busy").ok()
     assert inner.group("memory.max", "memory.swap.max", "pids.max", "cpu.max") == [
         f"{48 << 20}",
-        f"{48 << 20}",
+        f"{16 << 20}",
         "max",
         "20000 100000",
     ]
