@@ -38,6 +38,7 @@ from bothy.errors import StageError
 from bothy.linux import mounts, namespaces, secretfiles, syscalls, terminal
 from bothy.linux.mounts import make_file, make_folder, open_in_root
 from bothy.linux.secretfiles import SecretFile
+from bothy.linux.sysctl import path as sysctl_path
 
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 _PAGE = 4096
@@ -257,7 +258,7 @@ class Builder:
     def _sysctl(self, sysctl: Sysctl) -> None:
         """By the host's /proc/sys, which shows the namespaces of who looks. Those of ipc belong to the container's root, and no
         capability opens them: be that for a moment."""
-        path = sysctl.name if "/" in sysctl.name else sysctl.name.replace(".", "/")
+        path = sysctl_path(sysctl.name)
         os.seteuid(0 if path == "kernel/domainname" else self._id_base)  # which belongs to the host's root wherever it is
         try:
             fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)

@@ -21,7 +21,7 @@ from bothy.containers.operations import (
     Sysctl,
 )
 from bothy.errors import StageError
-from bothy.linux import mounts, syscalls
+from bothy.linux import mounts, syscalls, sysctl
 from bothy.oci.runtime import Mount
 
 _DEV_LINKS = (
@@ -106,11 +106,15 @@ def _shifted(word: str, base: int) -> str:
 def _sysctl(name: str, value: str, container: ContainerPlan) -> Sysctl:
     """Only what belongs to the container's own namespaces may be set: else it would be the host's."""
     private = {namespace.type for namespace in container.spec.linux.namespaces}
+    try:
+        path = sysctl.path(name)
+    except ValueError:
+        path = ""
     own = (
-        (name.startswith("net.") and "network" in private)
-        or ((name in IPC_SYSCTLS or name.startswith("fs.mqueue.")) and "ipc" in private)
-        or (name == "kernel.domainname" and "uts" in private)
+        (path.startswith("net/") and "network" in private)
+        or ((path.replace("/", ".") in IPC_SYSCTLS or path.startswith("fs/mqueue/")) and "ipc" in private)
+        or (path == "kernel/domainname" and "uts" in private)
     )
-    if not own or ".." in name or "//" in name or name.endswith("/"):
+    if not own:
         raise StageError("plan", f"sysctl {name} is not one of the container's own", errno=1, path=name)
     return Sysctl(name, value)

@@ -13,6 +13,7 @@ from bothy.containers import defaults
 from bothy.containers.rootfs import IPC_SYSCTLS
 from bothy.engine.model import DeviceMapping, HostConfig, ThrottleDevice
 from bothy.errors import Invalid, NotFound, Unsupported
+from bothy.linux import sysctl
 from bothy.oci.runtime import BlockIO, Device, DeviceRule, Throttle
 
 ALL_CAPABILITIES = (1 << 64) - 1
@@ -97,7 +98,10 @@ def _check_namespaces(asked: HostConfig, *, machine: bool) -> None:
 def _check_sysctls(asked: HostConfig) -> None:
     """Only what belongs to the container's own namespaces may be set. Raises Invalid in runc's words (validate/validator.go)."""
     for given in asked.sysctls:
-        name = given.replace("/", ".")
+        try:
+            name = sysctl.path(given).replace("/", ".")
+        except ValueError:
+            name = ""
         if name in IPC_SYSCTLS or name.startswith("fs.mqueue."):
             if asked.ipc_mode == "host":
                 raise Invalid(f'sysctl "{given}" is not allowed in the hosts ipc namespace', hint="leave out --ipc host")

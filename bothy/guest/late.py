@@ -20,7 +20,7 @@ from typing import Any
 
 from bothy.errors import StageError
 from bothy.guest import cards, early
-from bothy.linux import mounts, secretfiles
+from bothy.linux import mounts, secretfiles, sysctl
 from bothy.linux import syscalls as sc
 from bothy.linux.secretfiles import SecretFile
 
@@ -264,7 +264,7 @@ def place_secrets(secrets: list[dict[str, Any]]) -> None:
 
 def set_sysctls(sysctls: dict[str, str]) -> None:
     for name, value in sysctls.items():
-        _write("/proc/sys/" + name.replace(".", "/"), value)
+        _write(f"/proc/sys/{sysctl.path(name)}", value)
 
 
 def limit_programs(pids: int) -> None:

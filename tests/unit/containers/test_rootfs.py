@@ -116,12 +116,26 @@ def test_dev_links() -> None:
     assert links["/dev/ptmx"] == "pts/ptmx"
 
 
-@pytest.mark.parametrize("name", ["net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max", "net.ipv4.conf.eth0/1.forwarding"])
+@pytest.mark.parametrize(
+    "name", ["net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max", "net.ipv4.conf.eth0/1.forwarding", "net/core/somaxconn"]
+)
 def test_sysctls_of_the_containers_own(name: str) -> None:
     assert Sysctl(name, "1") in rootfs.plan(make(sysctl={name: "1"}))
 
 
-@pytest.mark.parametrize("name", ["kernel.panic", "vm.swappiness", "net.../../kernel/panic", "kernel.hostname", "net.ipv4..x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kernel.panic",
+        "vm.swappiness",
+        "net.../../kernel/panic",
+        "kernel.hostname",
+        "net.ipv4..x",
+        "net/../kernel/panic",
+        "/net/core/x",
+        "net.ipv4.//.x",
+    ],
+)
 def test_sysctls_of_the_host_are_refused(name: str) -> None:
     with pytest.raises(StageError, match="not one of the container's own"):
         rootfs.plan(make(sysctl={name: "1"}))
