@@ -85,7 +85,7 @@ def prepare() -> Kit:
     for folder in (UPPER, WORK, f"{UPPER}/{IMAGE}"):
         os.mkdir(folder)
     _make_own_layer()
-    for device in (root_device(), scratch_device()):
+    for device in (root_device(), scratch_device(), used_device()):
         _simplify(os.path.basename(device))
     sc.mount(root_device(), LOWER, "erofs", sc.MS_RDONLY)
     sc.mount("overlay", ROOT, "overlay", 0, f"lowerdir={OWN}:{LOWER},upperdir={UPPER},workdir={WORK}")
@@ -128,8 +128,13 @@ def root_device() -> str:
 
 
 def scratch_device() -> str:
-    """The disk of the machine."""
+    """The disk of the machine, if this is its first life."""
     return "/dev/vdb"
+
+
+def used_device() -> str:
+    """The disk of the machine in its later lives."""
+    return "/dev/vdc"
 
 
 def open_port() -> int:

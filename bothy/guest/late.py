@@ -123,8 +123,8 @@ def mount_disks(*, fresh: bool, mounted: bool) -> None:
         return
     sc.umount2(early.ROOT)
     if not fresh:
-        sc.umount2(early.SCRATCH)
-        sc.mount(early.scratch_device(), early.SCRATCH, "ext4", 0, early.SCRATCH_OPTIONS)
+        sc.umount2(early.SCRATCH)  # behind it is nothing
+        sc.mount(early.used_device(), early.SCRATCH, "ext4", 0, early.SCRATCH_OPTIONS)
     if not mounted:
         sc.umount2(early.LOWER)
         sc.mount(early.root_device(), early.LOWER, "erofs", sc.MS_RDONLY)

@@ -63,6 +63,8 @@ class Hardware:
 class Backing:
     """What stands behind the devices. Disks as QEMU's blockdev objects; numbers are descriptors that QEMU inherits.
 
+    The machine's own disk is `scratch` in its first life and `used` in the others (see `bothy.machines.disks`).
+
     `taps`: one for each network card. `files` are open disks, which QEMU finds as /dev/fdset/1, /dev/fdset/2 and so on.
     `shared`: writes of the guest go to the RAM file (the template itself); else they are private to the process. `sandbox`: put
     QEMU's own filter on it (clones have another one already). `reserve`: the kernel is asked whether there is so much memory
@@ -74,6 +76,7 @@ class Backing:
     monitor: int
     root: Mapping[str, Any] = field(default_factory=dict)
     scratch: Mapping[str, Any] = field(default_factory=dict)
+    used: Mapping[str, Any] = field(default_factory=dict)
     taps: tuple[int, ...] = ()
     exports: str = "/"
     console: str = ""
@@ -109,6 +112,11 @@ def disk(path: str, *, readonly: bool = False, image_format: str = "raw") -> dic
     """The blockdev object of an image file. Not locked by QEMU: read-only ones are shared, writable ones belong to one machine."""
     file = {"driver": "file", "filename": path, "locking": "off", "aio": "threads", "discard": "unmap", "read-only": readonly}
     return {"driver": image_format, "read-only": readonly, "discard": "unmap", "file": file}
+
+
+def nothing(size: int) -> dict[str, Any]:
+    """The blockdev object of a disk of so many bytes that forgets what is written to it."""
+    return {"driver": "null-co", "size": size, "read-zeroes": True}
 
 
 def _general(hardware: Hardware, backing: Backing) -> list[str]:
@@ -165,7 +173,7 @@ def _files(backing: Backing) -> list[str]:
 
 def _disks(backing: Backing) -> list[str]:
     arguments = []
-    for name, node in (("root", backing.root), ("scratch", backing.scratch)):
+    for name, node in (("root", backing.root), ("scratch", backing.scratch), ("used", backing.used)):
         arguments += ["-blockdev", json.dumps({**node, "node-name": name}), "-device", f"virtio-blk-device,drive={name}"]
     return arguments
 

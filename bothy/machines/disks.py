@@ -3,6 +3,14 @@
 It is made once, with the template (mkfs, then mounted in the machine that is saved), and copied for every machine: the template's
 kernel has it mounted already, in the very state that the copy is in, so that a fresh machine mounts nothing. Only the blocks that
 are there are copied, some hundred kilobytes; the rest is a hole. What the guest discards becomes a hole again.
+
+A disk that was used must never stand where the template's kernel believes its own to be, not even to be unmounted: the kernel would
+write over its superblock what it knows of the template's, and with it away goes the journal. So machines have a place for either
+kind, and behind the other one is nothing:
+
+                  /dev/vdb (mounted in the template)      /dev/vdc
+    first life    the new disk                            nothing
+    later ones    nothing: the mount is let go of         the disk, mounted with its journal
 """
 
 from __future__ import annotations
@@ -11,6 +19,7 @@ import errno
 import fcntl
 import os
 
+SIZE = 64 << 30
 _FICLONE = 0x40049409  # linux/fs.h
 
 

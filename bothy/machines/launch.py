@@ -51,6 +51,20 @@ class Ends(NamedTuple):
     scratch: int
 
 
+@dataclass(frozen=True)
+class Birth:
+    """What a QEMU is made of; `jailed` is a folder to mount its root over. The rest as `launch` has it."""
+
+    plan: MachinePlan
+    template: Template
+    jailed: str
+    ends: Ends
+    cards: Cards
+    enter: Callable[[], None]
+    cgroup: int
+    fresh: bool
+
+
 @dataclass
 class Clone:
     """A running QEMU, a child of the caller. The sockets and `words` (what it says on stderr) are the caller's, non-blocking.
@@ -104,7 +118,7 @@ def launch(
             mounted = bool(template.disk) and rootdisk.fingerprint(ends.root) == template.disk
             ours = cards.make(plan.attachments, template.hardware.cards, ahead=ahead)
             mine.callback(ours.close)
-            pid, listener = _spawn(plan, template, folder, ends, ours, enter, cgroup)
+            pid, listener = _spawn(Birth(plan, template, f"{folder}/jail", ends, ours, enter, cgroup, fresh=fresh))
             monitor.sendall(_orders(ends.state))
         except OSError as exc:
             raise StageError("machine", exc.strerror or str(exc), errno=exc.errno or 0, path=str(exc.filename or "")) from exc
@@ -269,19 +283,16 @@ def _orders(state: int) -> bytes:
 ORDERS = 3
 
 
-def _spawn(
-    plan: MachinePlan, template: Template, folder: str, ends: Ends, ours: Cards, enter: Callable[[], None], cgroup: int
-) -> tuple[int, int]:
+def _spawn(birth: Birth) -> tuple[int, int]:
     """Fork and exec: the pid, and its guard's listener. Raises StageError for what fails before the exec; it is reaped then."""
-    jailed = f"{folder}/jail"
     with contextlib.suppress(FileExistsError):
-        os.mkdir(jailed)  # not its parents: who has removed the folder does not want the machine any more
+        os.mkdir(birth.jailed)  # not its parents: who has removed the folder does not want the machine any more
     status, its_status = socket.socketpair()
     parent = os.getpid()
-    pid = os.fork() if cgroup < 0 else syscalls.fork_into_cgroup(cgroup)
+    pid = os.fork() if birth.cgroup < 0 else syscalls.fork_into_cgroup(birth.cgroup)
     if not pid:
         try:
-            _become_qemu(plan, template, jailed, ends, ours, enter, parent, its_status)
+            _become_qemu(birth, parent, its_status)
         except BaseException as exc:
             its_status.sendall(json.dumps(failure_of(exc, "machine")).encode())
         os.kill(os.getpid(), signal.SIGKILL)
@@ -299,31 +310,25 @@ def _spawn(
     return pid, listeners[0]
 
 
-def _become_qemu(
-    plan: MachinePlan,
-    template: Template,
-    jailed: str,
-    ends: Ends,
-    ours: Cards,
-    enter: Callable[[], None],
-    parent: int,
-    status: socket.socket,
-) -> NoReturn:
+def _become_qemu(birth: Birth, parent: int, status: socket.socket) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
-    enter()
+    birth.enter()
+    plan, template, ends = birth.plan, birth.template, birth.ends
     # The kernel refuses at once what is more than the host has, though a guest touches little of it.
     thin = template.hardware.memory << 20 > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    jail.enter(jailed, ours.apart, plan.shares, shows_overcommit=thin)
+    jail.enter(birth.jailed, birth.cards.apart, plan.shares, shows_overcommit=thin)
+    own = command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format)
     backing = Backing(
         ram=guard.PATH,
         agent=ends.agent,
         monitor=ends.monitor,
-        taps=tuple(ours.taps),
+        taps=tuple(birth.cards.taps),
         files=(ends.root, ends.scratch),
         root=command.disk("/dev/fdset/1", readonly=plan.root.readonly, image_format=plan.root.format),
-        scratch=command.disk("/dev/fdset/2", readonly=plan.scratch.readonly, image_format=plan.scratch.format),
+        scratch=own if birth.fresh else command.nothing(disks.SIZE),
+        used=command.nothing(disks.SIZE) if birth.fresh else own,
         exports=jail.EXPORTS,
         sandbox=False,
         reserve=not thin,
@@ -332,7 +337,7 @@ def _become_qemu(
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0, inheritable=True)
     os.dup2(ends.words, 1, inheritable=True)
     os.dup2(ends.words, 2, inheritable=True)
-    for fd in (*ends, *ours.taps):
+    for fd in (*ends, *birth.cards.taps):
         os.set_inheritable(fd, True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

@@ -6,9 +6,8 @@ import subprocess
 import tempfile
 
 from bothy.errors import Broken, Unsupported
-from bothy.machines import rootdisk
+from bothy.machines import disks, rootdisk
 
-SIZE = 64 << 30
 IMAGE_SIZE = 1 << 40
 _INODES = 1 << 20
 # No lazy initialisation in the guest: the file is all zeros where nothing was written, mkfs may rely on it.
@@ -16,7 +15,7 @@ _EXTENDED = "nodiscard,lazy_itable_init=0,lazy_journal_init=1,assume_storage_pre
 
 
 def mkfs_command(path: str) -> list[str]:
-    """mke2fs(8) for a disk of SIZE: a small journal, no reserved blocks, no room to grow."""
+    """mke2fs(8) for a disk of `disks.SIZE`: a small journal, no reserved blocks, no room to grow."""
     shape = ["-m", "0", "-N", str(_INODES), "-J", "size=4", "-O", "^resize_inode", "-E", _EXTENDED]
     return ["mkfs.ext4", "-q", "-F", *shape, path]
 
@@ -24,7 +23,7 @@ def mkfs_command(path: str) -> list[str]:
 def make_pristine(path: str) -> None:
     """A new disk with an empty file system at `path`. Raises Unsupported without mkfs.ext4, Broken with its words."""
     with open(path, "xb") as file:
-        file.truncate(SIZE)
+        file.truncate(disks.SIZE)
     _run(mkfs_command(path), "e2fsprogs")
 
 

@@ -32,7 +32,7 @@ from typing import Any
 from bothy.errors import Broken, Conflict, NotFound, Unavailable
 from bothy.jsonable import PLAIN
 from bothy.linux import channel, links
-from bothy.machines import accelerator, bootfiles, command, mkfs, qmp, rootdisk, saved, wire
+from bothy.machines import accelerator, bootfiles, command, disks, mkfs, qmp, rootdisk, saved, wire
 from bothy.machines.accelerator import Accelerator
 from bothy.machines.bootfiles import BootFiles
 from bothy.machines.command import Backing, Hardware
@@ -245,7 +245,7 @@ def _key(hardware: Hardware, boot: BootFiles) -> str:
     status = os.stat(binary())
     neutral = replace(hardware, kernel="", initramfs="")
     shape = command.argv(neutral, Backing(ram="", agent=0, monitor=0, taps=(0,) * hardware.cards, shared=True))
-    inputs = [_FORMAT, boot.digest, shape, mkfs.mkfs_command(""), mkfs.SIZE, binary(), status.st_size, status.st_mtime_ns]
+    inputs = [_FORMAT, boot.digest, shape, mkfs.mkfs_command(""), disks.SIZE, binary(), status.st_size, status.st_mtime_ns]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
 
@@ -265,6 +265,7 @@ def _boot_and_save(template: Template, folder: Path, progress: Progress) -> dict
         monitor=its_monitor.fileno(),
         root=command.disk(str(folder / "image"), readonly=True),
         scratch=command.disk(str(folder / "scratch")),
+        used=command.nothing(disks.SIZE),
         taps=taps,
         exports=str(folder / "exports"),
         console=str(console),

@@ -16,6 +16,7 @@ from bothy.keeper import workload as wall
 from bothy.keeper.loop import Loop
 from bothy.keeper.machine import MachineWorkload
 from bothy.keeper.model import ExecPlan
+from bothy.linux import links
 from bothy.linux.links import Interface, Route
 from bothy.machines import rootdisk
 from bothy.machines.model import Disk, MachinePlan
@@ -204,5 +205,5 @@ def _name(pid: int) -> str:
 
 
 def taps() -> list[str]:
-    """Taps and bridges of these tests."""
-    return [name for name in os.listdir("/sys/class/net") if name.startswith("mt-")]
+    """Taps and bridges in this network namespace."""
+    return [name for name in links.links() if name.startswith(("mt-", "bothy-"))]

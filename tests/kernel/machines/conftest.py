@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bothy.linux import links, namespaces, syscalls
 from bothy.machines.templates import MIB, Templates
 from bothy.paths import Paths
 from tests.support.machines import Machines, make_disk, qemus, taps
@@ -29,7 +30,18 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def machines(template: Path, disk: Path, tmp_path: Path) -> Iterator[Machines]:
+def network() -> Iterator[None]:
+    """A network namespace of the test's own, which is its machines' host."""
+    before = namespaces.open_namespace("network")
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    links.loopback_up()
+    yield
+    namespaces.join(before, "network")
+    os.close(before)
+
+
+@pytest.fixture
+def machines(template: Path, disk: Path, tmp_path: Path, network: None) -> Iterator[Machines]:
     """Machines that settle: no QEMU, tap, mount, descriptor or folder outlives them."""
     fds = set(os.listdir("/proc/self/fd"))
     made = Machines(template, disk, tmp_path)

@@ -24,7 +24,7 @@ HOST = [("172.31.99.1", "fd99::1"), ("172.31.98.1", "fd98::1"), ("172.31.97.1", 
 
 
 @pytest.fixture
-def bridges() -> Iterator[list[str]]:
+def bridges(network: None) -> Iterator[list[str]]:
     """Four bridges; the host has the first address of both kinds on each."""
     names = [f"mt-bridge{number}" for number in range(4)]
     try:

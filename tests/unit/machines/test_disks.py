@@ -60,7 +60,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 def test_a_pristine_disk_is_an_ext4_that_costs_next_to_nothing(tmp_path: Path) -> None:
     path = tmp_path / "scratch"
     mkfs.make_pristine(str(path))
-    assert path.stat().st_size == mkfs.SIZE
+    assert path.stat().st_size == disks.SIZE
     assert path.stat().st_blocks * 512 < 2 << 20
     with path.open("rb") as file:
         file.seek(1024 + 56)
