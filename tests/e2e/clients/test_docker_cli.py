@@ -131,14 +131,16 @@ def test_a_life_with_checks_limits_and_events(docker: Docker) -> None:
     docker("run", "-d", "--name", "t-life", *check, "busybox", "sh", "-c", "echo one; touch /ready; exec sleep 300").ok()
     await_(lambda: docker("inspect", "-f", "{{.State.Health.Status}}", "t-life").line == "healthy", "health", timeout=60)
     assert docker.lines("ps", "--filter", "health=healthy", "--format", "{{.Names}}") == ["t-life"]
-    docker("update", "--memory", "300m", "--memory-swap", "-1", "--restart", "on-failure:2", "t-life").ok()
+    docker("update", "--memory", "200m", "--memory-swap", "-1", "--restart", "on-failure:2", "t-life").ok()
     shown = docker("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "t-life").ok().line
-    assert shown == f"{300 << 20} on-failure"
+    assert shown == f"{200 << 20} on-failure"
     assert docker("logs", "--since", began, "t-life").ok().out == "one\n"
     assert docker("logs", "--until", began, "t-life").ok().out == ""
     docker("rename", "t-life", "t-renamed").ok()
     docker("stop", "-t", "0", "t-renamed").ok()
-    assert docker("wait", "t-renamed").ok().line == "137"
+    # as process 1 it does not hear the first signal; in a machine it need not be that
+    assert docker("wait", "t-renamed").ok().line == docker("inspect", "-f", "{{.State.ExitCode}}", "t-renamed").ok().line
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", "t-renamed").line in ("137", "143")
     now = json.loads(docker("info", "--format", "{{json .}}").ok().out)["SystemTime"]
     events = docker.lines("events", "--since", began, "--until", now, "--filter", "type=container", "--format", "{{json .}}")
     actions = [json.loads(line)["Action"].partition(":")[0] for line in events]
