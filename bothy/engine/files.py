@@ -8,11 +8,9 @@ Reading what does not run changes nothing on its disk and keeps nobody waiting. 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from bothy.containers import defaults
 from bothy.containers.visits import model
@@ -147,7 +145,7 @@ class Files:
             try:
                 await hall.spawner.ready()
                 sock, born = hall.spawner.visit(taken)
-                visit = Visit(sock, place, lambda: self._kill(born))
+                visit = Visit(sock, place, lambda: hall.spawner.leave(born))
                 if view == model.LIVE:
                     live.visits.add(visit)
                 try:
@@ -157,15 +155,6 @@ class Files:
                     visit.close()
             finally:
                 hall.ranges.give_back(taken)
-
-    def _kill(self, born: asyncio.Future[dict[str, Any]]) -> None:
-        """Have a visit killed, as soon as it is known which."""
-
-        def known(answer: asyncio.Future[dict[str, Any]]) -> None:
-            if not answer.cancelled() and answer.exception() is None:
-                self._hall.spawner.leave(int(answer.result()["pid"]))
-
-        born.add_done_callback(known)
 
     async def _place(self, live: Live, view: str) -> tuple[Place, int]:
         """Where a visit of a container goes, and the id range that was taken for it (0: none)."""

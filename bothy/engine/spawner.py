@@ -130,13 +130,18 @@ class Spawner:
         with theirs:
             return ours, self._link.request("visit", {"id_base": id_base}, [theirs.fileno()])
 
-    def leave(self, pid: int) -> None:
-        """Kill a visit that was broken off. Nothing happens when it has ended."""
-        if self._link is not None and not self._link.closed:
+    def leave(self, born: asyncio.Future[dict[str, Any]]) -> None:
+        """Kill a visit that was broken off, as soon as it is known which (`born`: its answer). Nothing happens if it has ended."""
+
+        def known(answer: asyncio.Future[dict[str, Any]]) -> None:
+            if answer.cancelled() or answer.exception() is not None or self._link is None or self._link.closed:
+                return
             try:
-                self._link.tell({"op": "leave", "pid": pid})
+                self._link.tell({"op": "leave", "pid": int(answer.result()["pid"])})
             except OSError:
                 pass  # visits die with their spawner
+
+        born.add_done_callback(known)
 
     def take_range(self) -> int:
         """An id range, with its sandbox made ahead if there is one; a new one is ordered for the next time."""

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import AsyncIterator
-from typing import Any
 
 from bothy.containers.model import ContainerPlan, Rootfs
 from bothy.containers.visits import model
@@ -63,7 +62,7 @@ class VolumeFiles:
         try:
             await hall.spawner.ready()
             sock, born = hall.spawner.visit(0)
-            visit = Visit(sock, _place(volume.mountpoint), lambda: self._kill(born))
+            visit = Visit(sock, _place(volume.mountpoint), lambda: hall.spawner.leave(born))
             try:
                 yield visit
             finally:
@@ -71,15 +70,6 @@ class VolumeFiles:
         finally:
             if hold is not None:
                 hall.background(asyncio.to_thread(hall.volumes.mounts.release, hold), f"unmounting volume {name}")
-
-    def _kill(self, born: asyncio.Future[dict[str, Any]]) -> None:
-        """Have a visit killed, as soon as it is known which."""
-
-        def known(answer: asyncio.Future[dict[str, Any]]) -> None:
-            if not answer.cancelled() and answer.exception() is None:
-                self._hall.spawner.leave(int(answer.result()["pid"]))
-
-        born.add_done_callback(known)
 
 
 def _place(folder: str) -> Place:
