@@ -28,6 +28,7 @@ def ids(engine: TestEngine) -> set[str]:
 
 
 def test_images(settled: TestEngine, tmp_path: Path) -> None:
+    settled("image", "prune", "-f").ok()
     before = ids(settled)
     plain, kept, one = (
         imported(settled, tmp_path, 1),

@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.conftest import Walled
 from tests.support.engine import TestEngine
 
-CONTENT = b"correct horse \x00 battery\n staple"
-WORD = "horse"
+WORD = "horse-4f0c9b7ad1"  # in no other file of an image
+CONTENT = f"correct {WORD} \0 battery\n staple".encode()
 SHOW = "cd /run/secrets && for f in $(find . -type f | sort); do stat -c '%n %a %u:%g' $f; done; grep ' /run/secrets ' /proc/mounts"
 
 
