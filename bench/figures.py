@@ -152,6 +152,7 @@ def machine_runs(bench: Bench) -> None:
 
 def first_machine(bench: Bench) -> None:
     """The first `--vm` run ever: no template, no machine disk."""
+    quiet(bench.bothy.run("--rm", "--vm"))
     took = []
     for _ in range(3):
         quiet(
