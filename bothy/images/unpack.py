@@ -21,6 +21,7 @@ from bothy.images.streams import Stream
 from bothy.linux import syscalls
 from bothy.tar import headers, reader
 from bothy.tar.headers import Damaged
+from bothy.tar.unpack import clean
 
 WHITEOUT, OPAQUE_MARK, AUFS_META = b".wh.", b".wh..wh..opq", b".wh..wh."
 OPAQUE = "trusted.overlay.opaque"
@@ -45,19 +46,6 @@ def enclose(folder: str) -> None:
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
     os.umask(0)
-
-
-def clean(name: bytes) -> bytes:
-    """An entry's name without leading slashes, dots and inner `..`; empty for the root. Raises Damaged if it climbs out."""
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise Damaged(f"entry {headers.show(name)} climbs out of the root")
-            parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
 
 
 class Unpacker:

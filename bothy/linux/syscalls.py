@@ -206,6 +206,19 @@ def set_name(name: str) -> None:
         raise _failed(name)
 
 
+def leave_terminal(name: str) -> None:
+    """Become a process that stays: a session of its own, nothing on stdin, no folder held, `name` in the list of processes."""
+    try:
+        os.setsid()
+    except PermissionError:
+        pass  # a process group's leader already
+    set_name(name)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    os.chdir("/")
+
+
 def setfsids(uid: int, gid: int) -> None:
     """setfsuid(2) and setfsgid(2), which never fail audibly: the result is read back. PermissionError if it is another."""
     _libc.setfsgid(gid)

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -85,19 +84,20 @@ def _probe(device: Path, limit: float) -> Accelerator:
 
 
 def _run_payload(qemu: str, limit: float) -> Accelerator:
-    with tempfile.NamedTemporaryFile(prefix="bothy-probe-") as image:
-        image.write(payload.boot_sector())
-        image.flush()
-        drive = f"file={image.name},format=raw,if=ide,file.locking=off"
+    disk = os.memfd_create("bothy-probe")  # no name: nothing to leave behind if we are killed meanwhile
+    try:
+        os.write(disk, payload.boot_sector())
         arguments = [
             "setpriv", "--pdeathsig", "KILL", qemu, "-machine", "pc,accel=kvm", "-cpu", "host", "-m", "16", "-nodefaults",
-            "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-drive", drive,
+            "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
+            "-drive", f"file=/proc/self/fd/{disk},format=raw,if=ide,file.locking=off",
             "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         ]  # fmt: skip
-        try:
-            done = subprocess.run(arguments, capture_output=True, stdin=subprocess.DEVNULL, timeout=limit, check=False)
-        except subprocess.TimeoutExpired:
-            return Accelerator("tcg", f"/dev/kvm opens, but a 64-bit payload did not finish in it within {limit:g} s")
+        done = subprocess.run(arguments, capture_output=True, stdin=subprocess.DEVNULL, timeout=limit, check=False, pass_fds=[disk])
+    except subprocess.TimeoutExpired:
+        return Accelerator("tcg", f"/dev/kvm opens, but a 64-bit payload did not finish in it within {limit:g} s")
+    finally:
+        os.close(disk)
     if _WORD in done.stdout:
         return Accelerator("kvm", "a 64-bit payload ran in it")
     words = done.stderr.decode(errors="replace").strip().splitlines()

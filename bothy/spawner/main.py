@@ -208,13 +208,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _settle() -> None:
     """A session of its own, no terminal, a name; signals of a terminal are not for it."""
-    try:
-        os.setsid()
-    except PermissionError:
-        pass  # a process group's leader already
-    syscalls.set_name(TITLE)
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.close(null)
-    os.chdir("/")
+    syscalls.leave_terminal(TITLE)
     catch_signals()

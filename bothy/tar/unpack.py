@@ -30,12 +30,12 @@ _UNMAPPED = (errno.EINVAL, errno.EPERM, errno.EOVERFLOW)
 
 
 def clean(name: bytes) -> bytes:
-    """An entry's name without leading slashes, dots and inner `..`; empty for the target. Raises Damaged if it climbs out."""
+    """An entry's name without leading slashes, dots and inner `..`; empty for the root itself. Raises Damaged if it climbs out."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise Damaged(f"{show(name)} is outside of the target")
+                raise Damaged(f"entry {show(name)} climbs out of the root")
             parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)

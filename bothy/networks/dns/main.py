@@ -173,15 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _settle(listener: Socket) -> None:
     """A session and a name of its own, and nothing that it could do harm with: it reads what strangers send."""
-    try:
-        os.setsid()
-    except PermissionError:
-        pass  # a process group's leader already
-    syscalls.set_name(TITLE)
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.close(null)
-    os.chdir("/")
+    syscalls.leave_terminal(TITLE)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
