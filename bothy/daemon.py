@@ -9,14 +9,18 @@ SIGTERM and SIGINT end it in order: requests are answered, the spawner goes too,
 
 from __future__ import annotations
 
-import argparse
+import sys
+
+# Without OpenSSL, which this process has no use for: asyncio, aiohttp and hashlib do without if they find none (decision 0120).
+sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
+
 import asyncio
 import fcntl
 import gc
 import os
 import signal
 import socket
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,15 @@ _log = logger("daemon")
 _FIRST_FD = 3
 _BACKLOG = 1024
 TITLE = "bothyd"
+
+
+@dataclass
+class Options:
+    """What the command line says."""
+
+    debug: bool = False
+    root: str = ""
+    run: str = ""
 
 
 def main() -> int:
@@ -80,7 +93,11 @@ def _settings(*, debug: bool) -> Settings:
     )
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def _options(arguments: list[str]) -> Options:
+    if not arguments:
+        return Options()
+    import argparse  # the daemon stays, so what it does not need as a rule is not there as a rule
+
     parser = argparse.ArgumentParser(
         "bothyd", description="The engine of bothy. It is started by the command line when it is needed."
     )
@@ -88,7 +105,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--root", metavar="FOLDER", help="where state is kept (BOTHY_ROOT, /var/lib/bothy)")
     parser.add_argument("--run", metavar="FOLDER", help="where the socket is (BOTHY_RUN, /run/bothy)")
     parser.add_argument("--version", action="version", version=f"bothyd {__version__}")
-    return parser.parse_args(arguments)
+    return parser.parse_args(arguments, Options())
 
 
 def take_lock(path: Path) -> int:

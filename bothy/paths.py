@@ -11,7 +11,7 @@
     run (BOTHY_RUN, /run/bothy)               gone at reboot
     ├── bothy.sock  daemon.lock  daemon.log   the API socket, the lock of the one daemon, its log
     ├── names.sock  names/<id>                where bothyd speaks to the DNS server, the names of one running workload
-    └── keepers/<id>/                         spec.json, control.sock, exit.json, qmp.sock: one folder a running workload
+    └── keepers/<id>/                         spec.json, control.sock, begun, exit.json, qmp.sock: one folder a running workload
 
 Several engines run side by side, each with a root and a run folder of its own; `key` tells them apart where names are
 global (bridges, nftables tables, cgroups).

@@ -17,7 +17,7 @@ _OWN = frozenset({signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, s
 _PASSED = frozenset(signal.valid_signals()) - _OWN - {signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
 
 
-def split(terminal: bool, close: Callable[[], None]) -> None:  # noqa: FBT001
+def split(close: Callable[[], None], *, terminal: bool) -> None:
     """Fork. Returns in the child, which goes on to exec, with a process group of its own (in front, on a terminal).
 
     The parent calls `close` (so that the keeper sees the child's exec) and never returns.

@@ -227,7 +227,7 @@ def finish(child: Child, plan: Process, identity: Identity, program: bytes, *, i
     process.become(plan, identity, seccomp=program)
     if init:
         child.stage = "fork"
-        reaper.split(plan.terminal, child.close)
+        reaper.split(child.close, terminal=plan.terminal)
     child.stage = "exec"
     child.last_words()
     process.execute(plan, identity)

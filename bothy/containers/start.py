@@ -85,8 +85,9 @@ class Container(Running):
             syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
         return container
 
-    def start(self, stdio: Stdio) -> Started:
-        """Make cgroups, namespaces and mounts, and run the program of the plan; returns when it has been exec'ed.
+    def start(self, stdio: Stdio, about_to_run: Callable[[], None] = lambda: None) -> Started:
+        """Make cgroups, namespaces and mounts, and run the program of the plan; returns when it has been exec'ed. `about_to_run` is
+        called when nothing but the program's own process has more to do before that.
 
         Raises StageError: no process, mount, link or cgroup is left, only the record on disk. Stage `exec` with ENOENT, EACCES, …
         is the program's own fault. Call it once: the caller unshares its pid namespace for children.
@@ -95,12 +96,17 @@ class Container(Running):
         if sandbox is None or self._pid:
             raise StageError("start", "a container starts once", errno=errno.EALREADY)
         streams = (stdio.stdin, stdio.stdout, stdio.stderr)
+
+        def connect() -> None:
+            self._connect(sandbox)
+            about_to_run()
+
         try:
             self._cgroup.create(plan.spec.linux.resources)
             _be_born_inside(plan)
             started = self._spawn(
                 lambda sock: stage.init(plan, sandbox, self._cgroup, sock, streams),
-                lambda: self._connect(sandbox),
+                connect,
             )
         except OSError as exc:
             self.cleanup()

@@ -65,7 +65,7 @@ class Images:
         """Docker's list of what was untagged and deleted. Raises Conflict while a workload uses it."""
         del noprune  # parents without a name are never kept here
         identity = self.store.resolve(ref).id
-        changes = await heavy(self.store.remove, ref, force, self._users(), self._users(running=True))
+        changes = await heavy(self.store.remove, ref, force=force, used=self._users(), running=self._users(running=True))
         for change in changes:
             for what, name in change.items():
                 self._tell("untag" if what == "Untagged" else "delete", identity if what == "Untagged" else name, name)
@@ -105,7 +105,7 @@ class Images:
         def wanted(image: Image) -> bool:
             return matching.labels_match(filters, image.config.labels) and matching.is_older(image.created, limit)
 
-        changes, freed = await heavy(self.store.prune, dangling is not False, self._users(), wanted)
+        changes, freed = await heavy(self.store.prune, dangling_only=dangling is not False, used=self._users(), wanted=wanted)
         for change in changes:
             if "Deleted" in change:
                 self._tell("delete", change["Deleted"], change["Deleted"])

@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from bothy.engine.heavy import heavy
 from bothy.errors import BothyError
-from bothy.images.inflating import ENOUGH, inflate, is_compressed
+from bothy.images.inflating import inflate
+from bothy.images.magic import ENOUGH, is_compressed
 
 _READ = 256 * 1024
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Protocol
 
 from bothy.errors import Invalid
+from bothy.images import magic
 from bothy.images.layers import Source
 from bothy.linux import syscalls
 from bothy.tar import headers
@@ -25,7 +26,6 @@ from bothy.tar.headers import BLOCK, Damaged, Entry
 MAX_MEMBERS = 100_000
 MAX_JSON = 16 << 20
 MAX_LINKS = 8
-COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh")
 
 
 class Archive(Protocol):
@@ -193,4 +193,4 @@ class FolderArchive:
 def is_compressed(path: Path) -> bool:
     """Whether a file is compressed in one of the ways that `bothy.images.streams` can undo."""
     with path.open("rb") as file:
-        return file.read(6).startswith(COMPRESSED)
+        return magic.is_compressed(file.read(magic.ENOUGH))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bothy.errors import Invalid
-from bothy.images import busybox, debian, times
+from bothy.images import times
 from bothy.images.content import Content, parse_reference
 from bothy.images.layers import Source
 from bothy.images.model import Image
@@ -39,11 +39,15 @@ def bootstrap(content: Content, source: str, name: str, include: Sequence[str], 
     how = " ".join(["bothy image bootstrap", source, *(["--include", ",".join(include)] if include else [])])
     with content.layers.workspace() as folder:
         if kind == "busybox":
+            from bothy.images import busybox  # both are for a moment, the daemon that asks for them stays
+
             progress("busybox: collecting its applets")
             tar, config = folder / "rootfs.tar", ImageConfig(env=[PATH], cmd=["sh"])
             with tar.open("wb") as out:
                 created = busybox.write_rootfs(out) * 1_000_000_000
         else:
+            from bothy.images import debian
+
             tar = debian.write_rootfs(folder, debian.suite_of(tag), include, progress)
             config, created = ImageConfig(env=[PATH], cmd=["bash"]), time.time_ns()
         progress(f"{source}: unpacking")

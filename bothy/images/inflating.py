@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 from bothy.images.processes import run
-from bothy.images.streams import BZIP2_MAGIC, GZIP_MAGIC, XZ_MAGIC, ZSTD_MAGIC
-
-ENOUGH = 6  # bytes that tell
-
-
-def is_compressed(head: bytes) -> bool:
-    """Whether that is the beginning of gzip, zstd, xz or bzip2."""
-    return head.startswith((GZIP_MAGIC, ZSTD_MAGIC, XZ_MAGIC, BZIP2_MAGIC))
 
 
 def inflate(source: int, out: int, what: str) -> None:

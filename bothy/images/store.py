@@ -187,7 +187,7 @@ class ImageStore:
             raise Invalid(f"invalid reference {new!r}: a name for an image can not have a digest")
         self._content.database.tag(str(name), image, times.now())
 
-    def remove(self, ref: str, force: bool = False, used: Collection[str] = (), running: Collection[str] = ()) -> Changes:  # noqa: FBT001, FBT002
+    def remove(self, ref: str, *, force: bool = False, used: Collection[str] = (), running: Collection[str] = ()) -> Changes:
         """Remove a name, and the image with its last one; or an image by id. `used` are the ids of images that workloads use (a
         mapping to those workloads' ids makes better messages), `running` those of running ones.
 
@@ -200,7 +200,8 @@ class ImageStore:
 
     def prune(
         self,
-        dangling_only: bool = True,  # noqa: FBT001, FBT002
+        *,
+        dangling_only: bool = True,
         used: Collection[str] = (),
         wanted: Callable[[Image], bool] = every,
     ) -> tuple[Changes, int]:

@@ -4,7 +4,7 @@
                       └ sha256 of the bytes as they came               (producer thread)    (the caller's thread)
 
 Used in worker processes only. All three heavy steps (read, inflate, hash) let go of the GIL, so the thread that writes files runs
-beside them. Compression is told by the first bytes, never by a file's name or media type.
+beside them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import BinaryIO, Protocol, cast
 import zstandard
 from isal import isal_zlib
 
+from bothy.images import magic
 from bothy.tar.headers import Damaged
 
 CHUNK = 1 << 20
 AHEAD = 8
-GZIP_MAGIC, ZSTD_MAGIC, XZ_MAGIC, BZIP2_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh"
 MAX_ZSTD_WINDOW = 1 << 27
 
 
@@ -136,15 +136,15 @@ def decompressed(section: Section) -> Readable:
 
 
 def _decoder(section: Section) -> Readable:
-    magic = section.peek(6)
-    if magic.startswith(GZIP_MAGIC):
+    head = section.peek(magic.ENOUGH)
+    if head.startswith(magic.GZIP):
         return _Gunzip(section)
-    if magic.startswith(ZSTD_MAGIC):
+    if head.startswith(magic.ZSTD):
         decoder = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
         return decoder.stream_reader(cast(BinaryIO, section), read_across_frames=True)
-    if magic.startswith(XZ_MAGIC):
+    if head.startswith(magic.XZ):
         return cast(Readable, lzma.LZMAFile(cast(BinaryIO, section)))  # only its read() is used
-    if magic.startswith(BZIP2_MAGIC):
+    if head.startswith(magic.BZIP2):
         return cast(Readable, bz2.BZ2File(cast(BinaryIO, section)))
     return section
 

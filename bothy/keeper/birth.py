@@ -23,7 +23,7 @@ from typing import Any
 from bothy.containers import sandbox as sandboxes
 from bothy.containers.model import ContainerPlan
 from bothy.containers.sandbox import Sandbox
-from bothy.containers.start import Container
+from bothy.containers.start import Container, Started, Stdio
 from bothy.errors import Conflict
 from bothy.jsonable import PLAIN
 from bothy.keeper import detach, exits, handover
@@ -180,7 +180,11 @@ class Birth:
             clients.append(self._client(request, data))
         sandbox = self._sandbox or sandboxes.make(self._container.id_base, self._order.network, _joined_user(self._container))
         container = Container(self._container, sandbox, sibling=True)
-        begun, fds = run_program(container.start, terminal=process.terminal, stdin=self._plan.stdin)
+
+        def start(stdio: Stdio) -> Started:
+            return container.start(stdio, lambda: exits.note_begin(self._order.folder))
+
+        begun, fds = run_program(start, terminal=process.terminal, stdin=self._plan.stdin)
         self._running = container
         started = exits.now()
         memory = self._container.spec.linux.resources.memory

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bothy.errors import failure_of, is_foreseen
+from bothy.keeper.exits import BEGUN
 from bothy.keeper.loop import ERR, HUP, IN, OUT, Loop
 from bothy.keeper.model import SPEC
 from bothy.linux import channel
@@ -191,7 +192,7 @@ class Control:
         self._loop.forget(self._listener.fileno())
         self._listener.close()
         self._listener = None
-        for name in (SPEC, NAME):
+        for name in (SPEC, NAME, BEGUN):
             try:
                 os.unlink(f"{self._folder}/{name}")
             except OSError:

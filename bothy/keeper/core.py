@@ -119,6 +119,7 @@ class Keeper:
         try:
             for data in request.message.get("clients") or []:
                 self._attach_client(self._main, request, data, first=True)
+            exits.note_begin(self._folder)
             self._wall.start(self._main, lambda outcome: self._begun(request, outcome))
         except Exception as exc:
             self._begun(request, exc)

@@ -1,4 +1,4 @@
-"""The exit file: what is left of a workload until a daemon has taken note of its end."""
+"""What a keeper leaves in its folder for a daemon that was not told: that the program may have run, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from bothy.jsonable import PLAIN
 from bothy.keeper.model import Exit
 
-NAME = "exit.json"
+NAME, BEGUN = "exit.json", "begun"
 
 
 def stamp(nanoseconds: int) -> str:
@@ -34,6 +34,16 @@ def write(folder: str, value: Exit) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, f"{folder}/{NAME}")
+
+
+def note_begin(folder: str) -> None:
+    """From here on the program may run: who finds its keeper dead does not run it a second time. Raises OSError."""
+    os.close(os.open(f"{folder}/{BEGUN}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def has_begun(folder: str) -> bool:
+    """Whether the program may have run."""
+    return os.path.exists(f"{folder}/{BEGUN}")
 
 
 def read(folder: str) -> Exit | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from bothy.errors import NotFound
 from bothy.jsonable import PLAIN
@@ -35,9 +35,10 @@ class Template:
     disk: str = ""
 
 
-def read(folder: str | Path) -> Template:
+def read(folder: str | os.PathLike[str]) -> Template:
     """What a template's folder says of itself. Raises NotFound, ValueError."""
     try:
-        return PLAIN.loads(Template, Path(folder, DESCRIPTION).read_bytes())
+        with open(os.path.join(folder, DESCRIPTION), "rb") as file:
+            return PLAIN.loads(Template, file.read())
     except FileNotFoundError:
         raise NotFound(f"no template in {folder}") from None

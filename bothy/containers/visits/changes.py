@@ -46,13 +46,14 @@ class Trees:
 
 @dataclass
 class _Level:
-    """A folder that is being compared: descriptors (`lower` is -1 where there is nothing to compare with), the names left."""
+    """A folder that is being compared: descriptors (`lower` is -1 where there is nothing to compare with), the names left,
+    and whether they are still there."""
 
     upper: int
     lower: int
     merged: int
     path: str
-    names: Iterator[tuple[str, bool, bool]]
+    names: Iterator[tuple[str, bool]]
     at: int
     told: bool
     fds: list[int] = field(default_factory=list)
@@ -72,13 +73,13 @@ class _Comparison:
         try:
             while levels:
                 level = levels[-1]
-                following = next(level.names, None)
-                if following is None:
+                name, there = next(level.names, ("", False))
+                if not name:
                     levels.pop().close()
                     if not level.told and len(self.found) > level.at:
                         self.found.insert(level.at, (level.path, MODIFIED))
                     continue
-                below = self._look(level, *following)
+                below = self._look(level, name, there=there)
                 if below is not None:
                     levels.append(below)
                     if len(levels) > MAX_DEPTH:
@@ -92,13 +93,13 @@ class _Comparison:
         there = set(os.listdir(merged))
         gone = [name for name in os.listdir(lower) if name not in there] if lower >= 0 else []
         names = sorted({*own, *gone})
-        listed = iter([(name, name in there, lower >= 0) for name in names])
+        listed = iter([(name, name in there) for name in names])
         return _Level(upper, lower, merged, path, listed, len(self.found), told, [*fds])
 
-    def _look(self, level: _Level, name: str, there: bool, comparable: bool) -> _Level | None:  # noqa: FBT001
+    def _look(self, level: _Level, name: str, *, there: bool) -> _Level | None:
         """Compare one entry; the folder that is to be compared next, if it is one."""
         path = f"{level.path}/{name}"
-        old = _status(level.lower, name) if comparable else None
+        old = _status(level.lower, name) if level.lower >= 0 else None
         new = _status(level.merged, name) if there else None
         if new is None:
             if old is not None:

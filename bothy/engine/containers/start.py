@@ -24,6 +24,7 @@ from bothy.engine.model import Status, Wall, Workload
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Broken, Conflict, NotFound, Unavailable, Unchanged
 from bothy.jsonable import PLAIN
+from bothy.keeper import exits
 from bothy.keeper.model import KeeperPlan, LogPlan
 from bothy.networks.model import Lease
 
@@ -221,7 +222,8 @@ def _make_anew(hall: Hall, workload: str, folder: str) -> None:
 
 async def _keep(hall: Hall, live: Live, plan: KeeperPlan, namespace: str) -> tuple[Running, ending.KeeperListener, Keeper]:
     """Have a keeper forked, or take one that waits, and let it start the program. One that vanishes without a word (the spawner was
-    killed under it) is tried once more."""
+    killed under it) is tried once more, unless the program may
+    have run already."""
     record = live.record
     for attempt in (1, 2):
         await hall.spawner.ready()
@@ -232,9 +234,13 @@ async def _keep(hall: Hall, live: Live, plan: KeeperPlan, namespace: str) -> tup
         keeper = Keeper(live.id, folder, sock, listener)
         try:
             return await keeper.start(live.held), listener, keeper
-        except Unavailable:
+        except Unavailable as exc:
             keeper.close()
+            begun = exits.has_begun(folder)
             await asyncio.to_thread(ending.kill_left, hall.paths.scope, live.id)
+            if begun:
+                message = f"the keeper of {record.name} was killed while its program started"
+                raise Unavailable(message, hint="the program may have run; start it again if that does no harm") from exc
             if waiting is not None and plan.machine is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(plan.machine.scratch.path)  # nothing of a program is on it yet

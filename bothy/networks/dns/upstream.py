@@ -13,6 +13,7 @@ from __future__ import annotations
 import _socket
 import os
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
@@ -98,7 +99,7 @@ class Upstream:
         return self._servers
 
 
-class _Ask:
+class _Ask(ABC):
     """One question under way."""
 
     def __init__(self, upstream: Upstream, servers: list[str], data: bytes, done: Reply) -> None:
@@ -122,9 +123,9 @@ class _Ask:
             return
         self.finish(self._bad)
 
+    @abstractmethod
     def begin(self, server: str) -> None:
         """Send the question. Raises OSError, ValueError for a server that is none."""
-        raise NotImplementedError
 
     def open(self, server: str, kind: int) -> Socket:
         """A socket on its way to a server."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import docker
 import pytest
@@ -102,3 +106,60 @@ def test_a_registry_that_is_not_there(client: docker.DockerClient) -> None:
         client.login("user", "secret", registry="127.0.0.1:1")
     assert refused.value.status_code == 503
     assert "127.0.0.1:1" in str(refused.value)
+
+
+class _Index(BaseHTTPRequestHandler):
+    """What an index answers to a search, in the shape that Docker's has (`docker search` reads it)."""
+
+    def do_GET(self) -> None:
+        place = urlsplit(self.path)
+        term = parse_qs(place.query).get("q", [""])[0]
+        repositories = [
+            {"name": "team/web", "description": "A web server", "star_count": 12, "is_official": False, "is_automated": False},
+            {"name": "web", "description": "The web server", "star_count": 900, "is_official": True, "is_automated": False},
+        ]
+        found = [each for each in repositories if term in str(each["name"])]
+        body = json.dumps({"num_results": len(found), "query": term, "results": found}).encode()
+        self.send_response(200 if place.path == "/v1/search" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def index() -> Iterator[str]:
+    """The address of an index on the loopback; there is no package that has a real one."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Index) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_searching(client: docker.DockerClient, settled: TestEngine, index: str, tmp_path: Path) -> None:
+    assert [each["name"] for each in client.api.search(f"{index}/web")] == ["team/web", "web"]
+    assert client.api.search(f"{index}/nothing") == []
+    command = [
+        "/usr/bin/docker",
+        "--config",
+        str(tmp_path),
+        "-H",
+        socket_of(settled),
+        "search",
+        "--format",
+        "{{.Name}} {{.StarCount}}",
+    ]
+    for words, seen in (
+        (["--filter", "is-official=true"], "web 900\n"), (["--filter", "stars=10", "--limit", "1"], "team/web 12\n"),
+    ):  # fmt: skip
+        done = subprocess.run([*command, *words, f"{index}/web"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, seen), done.stderr
+
+
+def test_a_registry_that_can_not_search(client: docker.DockerClient, registry: str) -> None:
+    with pytest.raises(docker.errors.NotFound, match="/v1/search"):
+        client.api.search(f"{registry}/web")

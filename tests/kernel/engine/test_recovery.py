@@ -21,6 +21,7 @@ from bothy.api.client import Client
 from bothy.errors import BothyError
 from bothy.paths import Paths
 from tests.kernel.engine.conftest import left
+from tests.support.engine import parent_of
 
 
 class Daemon:
@@ -57,7 +58,7 @@ class Daemon:
         """The process of that name; of the spawner's the one that the daemon has started (its helpers have its name for a moment)."""
         pids = [pid for pid, comm in self.children().items() if comm == name]
         if name == "bothy-spawner":
-            pids = [pid for pid in pids if parent(pid) == self.pid]
+            pids = [pid for pid in pids if parent_of(pid) == self.pid]
         if len(pids) != 1:
             raise LookupError(f"{name}: {self.children()}")
         return pids[0]
@@ -105,12 +106,6 @@ class Daemon:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._first.wait(10)
         self.until(lambda: not self.children(), "the end of all processes")
-
-
-def parent(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 @pytest.fixture
@@ -204,7 +199,7 @@ def test_killed_spawner_is_replaced_and_nothing_ends(daemon: Daemon) -> None:
 def test_killed_keeper_takes_its_program_along(daemon: Daemon) -> None:
     runs = daemon.run("sleep", "100", NetworkMode="bridge")
     program = daemon.state(runs)["Pid"]
-    os.kill(parent(program), signal.SIGKILL)
+    os.kill(parent_of(program), signal.SIGKILL)
     daemon.until(lambda: daemon.state(runs)["Status"] == "exited", "its end")
     assert daemon.state(runs)["ExitCode"] == 137
     assert "keeper" in daemon.state(runs)["Error"]

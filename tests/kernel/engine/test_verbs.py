@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from bothy.engine.model import Config, Event, ExecRequest, HostConfig, NetworkingConfig, RestartPolicy, Status
-from bothy.errors import BothyError, Conflict, Invalid, NotFound, Unchanged
+from bothy.engine.keepers import Keeper, Running
+from bothy.engine.model import Config, Connection, Event, ExecRequest, HostConfig, NetworkingConfig, RestartPolicy, Status
+from bothy.errors import BothyError, Conflict, Invalid, NotFound, Unavailable, Unchanged
+from bothy.keeper.model import Client
 from tests.kernel.engine.conftest import Driver, Scenario
+from tests.support.engine import parent_of
 
 Play = Callable[[Scenario], None]
 
@@ -193,21 +200,45 @@ def test_events_are_dockers_in_order(play: Play) -> None:
     play(scenario)
 
 
-def test_fifty_starts_overlap(play: Play) -> None:
+def test_fifty_starts_at_once(play: Play) -> None:
     async def scenario(d: Driver) -> None:
         made = [await d.create("sleep", "100") for _ in range(50)]
-        begin = time.monotonic()
-        await d.engine.containers.start(made[0].id)
-        one = time.monotonic() - begin
-        begin = time.monotonic()
-        await asyncio.gather(*(d.engine.containers.start(w.id) for w in made[1:]))
-        assert time.monotonic() - begin < 49 * one
+        await asyncio.gather(*(d.engine.containers.start(w.id) for w in made))
         running = d.engine.containers.list(all_=False, limit=0, filters={})
         assert len(running) == 50
         assert len({w.id_base for w in running}) == 50
         await asyncio.gather(*(d.engine.containers.remove(w.id, force=True, volumes=False) for w in running))
 
     play(scenario)
+
+
+def test_a_keeper_killed_before_it_has_answered_runs_nothing_twice(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "runs")
+    runs = os.open(tmp_path / "runs", os.O_RDWR)
+    start = Keeper.start
+
+    async def start_and_be_killed(self: Keeper, clients: Sequence[tuple[Connection, Client]]) -> Running:
+        running = await start(self, clients)
+        assert await asyncio.to_thread(os.read, runs, 100) == b"ran\n"
+        os.kill(parent_of(running.pid), signal.SIGKILL)
+        raise Unavailable("the keeper is gone")
+
+    async def scenario(d: Driver) -> None:
+        host = HostConfig(network_mode="none", binds=[f"{tmp_path}:/seen"])
+        made = await d.create("sh", "-c", "echo ran >> /seen/runs; exec sleep 100", host=host)
+        with monkeypatch.context() as patched:
+            patched.setattr(Keeper, "start", start_and_be_killed)
+            with pytest.raises(Unavailable, match="was killed while its program started"):
+                await d.engine.containers.start(made.id)
+        assert d.engine.containers.get(made.id).status is Status.CREATED
+        assert not select.select([runs], [], [], 0)[0]
+        await d.engine.containers.start(made.id)
+        assert await asyncio.to_thread(os.read, runs, 100) == b"ran\n"
+
+    play(scenario)
+    os.close(runs)
 
 
 def test_restart_policies(play: Play) -> None:

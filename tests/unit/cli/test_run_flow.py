@@ -32,6 +32,7 @@ class Engine:
         self.lingering = threading.Event()  # set when prepare was asked for and gets no answer
         self.attached = threading.Event()
         self.dies_once = False
+        self._turn = threading.Lock()  # one answer at a time: start and wait come on two connections
         self.started = False
         self._attached: socket.socket | None = None
         self._waiting: socket.socket | None = None
@@ -75,7 +76,9 @@ class Engine:
             word = target.partition("?")[0].rpartition("/")[2]
             self.asked.append(f"{method} {target.replace(IDENT, 'ID')}")
             self.bodies[word] = json.loads(body) if body else {}
-            if not self._answer(sock, method, word):
+            with self._turn:
+                goes_on = self._answer(sock, method, word)
+            if not goes_on:
                 return
 
     def _answer(self, sock: socket.socket, method: str, word: str) -> bool:
