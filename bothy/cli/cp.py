@@ -326,6 +326,12 @@ def followed(path: str, target: str) -> tuple[str, str]:
     return new, base if base not in (".", os.path.basename(target)) else ""
 
 
+FLAGS = (
+    ("archive", "a", "bool", "", "Keep owners, and what gives rights (set-id bits, capabilities, devices)"),
+    ("follow-link", "L", "bool", "", "Copy what a link in SOURCE leads to"),
+    ("quiet", "q", "bool", "", "Do not tell how it goes"),
+)
+
 COMMANDS = {
     "cp": Command(
         "cp",
@@ -334,11 +340,7 @@ COMMANDS = {
         arguments="CONTAINER:PATH DEST|-  or  SOURCE|- CONTAINER:PATH",
         least=2,
         most=2,
-        flags=(
-            ("archive", "a", "bool", "", "Keep owners, and what gives rights (set-id bits, capabilities, devices)"),
-            ("follow-link", "L", "bool", "", "Copy what a link in SOURCE leads to"),
-            ("quiet", "q", "bool", "", "Do not tell how it goes"),
-        ),
+        flags=FLAGS,
         dynamic="copies",
         notes="It need not run. A path that ends in /. means what is in the folder. With - a tar archive is read from stdin or "
         "written to stdout. A path of this machine with a colon in it is written with ./ in front.",

@@ -53,14 +53,11 @@ COMMANDS = {
         arguments="VOLUME:PATH DEST|-  or  SOURCE|- VOLUME:PATH  or  VOLUME:PATH VOLUME:PATH",
         least=2,
         most=2,
-        flags=(
-            ("archive", "a", "bool", "", "Keep owners, and what gives rights (set-id bits, capabilities, devices); always across"),
-            ("follow-link", "L", "bool", "", "Copy what a link in SOURCE leads to"),
-            ("quiet", "q", "bool", "", "Do not tell how it goes"),
-        ),
+        flags=cp.FLAGS,
         dynamic="volumes",
         notes="Workloads may have the volume meanwhile, or none. Links in a volume never lead out of it. A path that ends in /. "
-        "means what is in the folder. With - a tar archive is read from stdin or written to stdout.",
+        "means what is in the folder. With - a tar archive is read from stdin or written to stdout. From volume to "
+        "volume all is kept, also without --archive.",
         examples=(
             ("bothy volume cp site/. web:/", "Fill a volume"),
             ("bothy volume cp data:/ - | zstd > data.tar.zst", "A backup"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import tarfile
@@ -11,29 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Walled
+from tests.support.archives import entry, tar
 from tests.support.engine import TestEngine, await_
 from tests.support.http import api
-
-
-def archive(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as packed:
-        for entry in entries:
-            if isinstance(entry, tarfile.TarInfo):
-                packed.addfile(entry)
-            else:
-                info = tarfile.TarInfo(entry[0])
-                info.size = len(entry[1])
-                packed.addfile(info, io.BytesIO(entry[1]))
-    return out.getvalue()
-
-
-def special(name: str, kind: bytes, link: str = "", **more: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = kind, link
-    for key, value in more.items():
-        setattr(entry, key, value)
-    return entry
 
 
 def put(bothy: Walled, path: str, data: bytes) -> int:
@@ -52,12 +31,12 @@ def marker(tmp_path: Path) -> Path:
 def test_archives_that_climb(bothy: Walled, marker: Path) -> None:
     bothy("run", "-d", "--name", "t-bad", "busybox", "sleep", "1000").ok()
     up = "../" * 20 + str(marker).lstrip("/")
-    assert put(bothy, "/tmp", archive((f"{up}/climbed", b"x"))) == 400
-    assert put(bothy, "/tmp", archive(special("hard", tarfile.LNKTYPE, f"{up}/secret"))) == 400
-    assert put(bothy, "/tmp", archive(special("hard", tarfile.LNKTYPE, f"{marker}/secret"))) == 400
-    assert put(bothy, "/tmp", archive((f"{marker}/absolute", b"x"))) == 200
+    assert put(bothy, "/tmp", tar((f"{up}/climbed", b"x"))) == 400
+    assert put(bothy, "/tmp", tar(entry("hard", tarfile.LNKTYPE, f"{up}/secret"))) == 400
+    assert put(bothy, "/tmp", tar(entry("hard", tarfile.LNKTYPE, f"{marker}/secret"))) == 400
+    assert put(bothy, "/tmp", tar((f"{marker}/absolute", b"x"))) == 200
     for target in (str(marker), up):
-        through = archive(special("out", tarfile.SYMTYPE, target), ("out/through", b"x"))
+        through = tar(entry("out", tarfile.SYMTYPE, target), ("out/through", b"x"))
         assert put(bothy, "/tmp", through) == 200
     assert os.listdir(marker) == ["secret"]
     seen = bothy("exec", "t-bad", "sh", "-c", f"cat /tmp{marker}/absolute; ls {marker}").ok().out
@@ -74,7 +53,7 @@ def test_links_of_the_workload(bothy: Walled, marker: Path, tmp_path: Path) -> N
         for link in ("/abs", "/rel"):
             done = bothy("cp", f"t-bad:{link}/secret", str(tmp_path / "taken"))
             assert (done.code, "Could not find the file" in done.err) == (1, True)
-            assert put(bothy, link, archive(("written", b"x"))) == 404
+            assert put(bothy, link, tar(("written", b"x"))) == 404
         assert bothy("cp", "t-bad:/loop/x", str(tmp_path / "taken")).code == 1
         assert bothy("cp", "t-bad:/proc-link/hostname", str(tmp_path / "taken")).code == 1
         if state == "running":
@@ -94,7 +73,7 @@ def test_a_workload_that_swaps_links_meanwhile(bothy: Walled, marker: Path, tmp_
         bothy("cp", "t-bad:/swap/d/secret", str(taken))
         assert not taken.exists() or taken.read_text() == "mine\n"
         bothy("cp", "t-bad:/swap", str(tmp_path / f"all{number}"))
-        assert put(bothy, "/swap/d", archive((f"n{number}", b"x"), ("deep/er/file", b"y"))) in (200, 400, 404, 500)
+        assert put(bothy, "/swap/d", tar((f"n{number}", b"x"), ("deep/er/file", b"y"))) in (200, 400, 404, 500)
     for found in tmp_path.glob("all*/**/secret"):
         assert found.is_symlink() or found.read_text() == "mine\n"
     assert os.listdir(marker) == ["secret"]
@@ -111,13 +90,11 @@ def test_devices_and_pipes(bothy: Walled, tmp_path: Path) -> None:
         for entry in (tmp_path / "dev").rglob("*")
         if not entry.is_symlink() and (entry.is_char_device() or entry.is_block_device())
     ]
-    nodes = archive(
-        special("disk", tarfile.BLKTYPE, devmajor=8, devminor=0), special("kmsg", tarfile.CHRTYPE, devmajor=1, devminor=11)
-    )
+    nodes = tar(entry("disk", tarfile.BLKTYPE, devmajor=8, devminor=0), entry("kmsg", tarfile.CHRTYPE, devmajor=1, devminor=11))
     assert put(bothy, "/d", nodes) == 200
     if bothy.wall == "container":
         assert bothy("exec", "t-bad", "ls", "/d").ok().out == "ok\npipe\n"
-    assert put(bothy, "/d", archive(special("p2", tarfile.FIFOTYPE), ("ok", b"new"))) == 200
+    assert put(bothy, "/d", tar(entry("p2", tarfile.FIFOTYPE), ("ok", b"new"))) == 200
     assert bothy("exec", "t-bad", "cat", "/d/ok").ok().out == "new"
 
 
@@ -136,12 +113,12 @@ def test_rights_do_not_come_out(bothy: Walled, tmp_path: Path) -> None:
 def test_a_tree_without_bottom(bothy: Walled, tmp_path: Path) -> None:
     bothy("run", "-d", "--name", "t-bad", "busybox", "sleep", "1000").ok()
     deep = "/".join(["d"] * 1040)
-    assert put(bothy, "/tmp", archive((f"{deep}/file", b"x"), ("ready", b""))) == 200
+    assert put(bothy, "/tmp", tar((f"{deep}/file", b"x"), ("ready", b""))) == 200
     for words in (("cp", "t-bad:/tmp/d", "-"), ("export", "t-bad"), ("diff", "t-bad"), ("commit", "t-bad")):
         done = bothy(*words)
         assert done.code == 1, words
         assert "nested too deeply" in done.err or "closed the connection" in done.err, (words, done.err)
-    assert put(bothy, "/tmp", archive(("d", b"a file"))) in (200, 400, 500)
+    assert put(bothy, "/tmp", tar(("d", b"a file"))) in (200, 400, 500)
     bothy("cp", "t-bad:/tmp/ready", str(tmp_path / "ready")).ok()
 
 
@@ -151,7 +128,7 @@ def test_a_visit_has_no_rights(settled: TestEngine) -> None:
     for state in ("running", "stopped"):
         process = settled.popen("cp", "-", "t-bad:/tmp", stdin=subprocess.PIPE)
         assert process.stdin
-        process.stdin.write(archive(("x", bytes(1 << 16)))[: 1 << 15])
+        process.stdin.write(tar(("x", bytes(1 << 16)))[: 1 << 15])
         process.stdin.flush()
         await_(lambda: [pid for pid in _visits(settled) if _enclosed(pid)], "the visit to begin")
         (pid,) = _visits(settled)
@@ -179,7 +156,7 @@ def test_who_stalls_keeps_nobody_waiting(bothy: Walled) -> None:
     for verb in (("start", "t-bad"), ("rm", "-f", "t-bad")):
         process = bothy.engine.popen("cp", "-", "t-bad:/tmp", stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdin
-        process.stdin.write(archive(("x", bytes(1 << 16)))[: 1 << 15])
+        process.stdin.write(tar(("x", bytes(1 << 16)))[: 1 << 15])
         process.stdin.flush()
         bothy("cp", "t-bad:/etc/passwd", "/dev/null", timeout=60)
         bothy(*verb, timeout=60).ok()

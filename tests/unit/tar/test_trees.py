@@ -18,6 +18,7 @@ from bothy.tar.headers import Damaged
 from bothy.tar.pack import MAX_DEPTH, TRAILER, Archiver, Piece
 from bothy.tar.stream import Chunks
 from bothy.tar.unpack import Extractor, Owners
+from tests.support.archives import entry, tar
 
 
 def packed(folder: Path, name: str, shown: str, **options: tuple[int, int]) -> bytes:
@@ -34,25 +35,6 @@ def packed(folder: Path, name: str, shown: str, **options: tuple[int, int]) -> b
 def unpack(target: Path, archive: bytes | Iterable[bytes], **options: object) -> None:
     pieces = [archive] if isinstance(archive, bytes) else archive
     Extractor(Chunks(pieces), Below(str(target)), **{"owner": Owners.OURS, **options}).run()  # type: ignore[arg-type]
-
-
-def tar(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for entry in entries:
-            if isinstance(entry, tarfile.TarInfo):
-                archive.addfile(entry)
-            else:
-                info = tarfile.TarInfo(entry[0])
-                info.size = len(entry[1])
-                archive.addfile(info, io.BytesIO(entry[1]))
-    return out.getvalue()
-
-
-def entry(name: str, kind: bytes, link: str = "", mode: int = 0o755) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, link, mode
-    return info
 
 
 @pytest.fixture
