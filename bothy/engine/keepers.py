@@ -18,6 +18,7 @@ from bothy.jsonable import PLAIN
 from bothy.keeper import exits
 from bothy.keeper.model import Client, ExecPlan, Exit
 from bothy.linux import channel
+from bothy.linux.hosts import HostsChange
 from bothy.linux.links import Attachment, Interface
 from bothy.log import logger
 
@@ -117,6 +118,10 @@ class Keeper:
     async def disconnect(self, link: str, heir: Interface | None = None) -> None:
         """Take an interface away by its outer end; `heir` gets the routes that it names. Raises what went wrong."""
         await self._link.request("disconnect", {"link": link, "heir": PLAIN.to_data(heir) if heir else None})
+
+    async def hosts(self, change: HostsChange) -> None:
+        """Have a machine's guest change its hosts file. Raises what went wrong."""
+        await self._link.request("hosts", {"change": PLAIN.to_data(change)})
 
     async def status(self) -> Running:
         return PLAIN.from_data(Running, await self._link.request("status"))

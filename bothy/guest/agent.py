@@ -38,7 +38,7 @@ from bothy.jsonable import PLAIN
 from bothy.keeper import top
 from bothy.keeper.loop import Loop
 from bothy.keeper.processes import ChildProcess, Streams
-from bothy.linux import links, syscalls
+from bothy.linux import hosts, links, syscalls
 from bothy.machines import wire
 from bothy.oci import runtime as oci
 
@@ -179,6 +179,9 @@ class Agent:
         if message["heir"]:
             links.add_routes(cards.interface_of(message["heir"]))
 
+    def _hosts(self, message: dict[str, Any]) -> None:
+        hosts.change("/etc/hosts", hosts.HostsChange(**message["change"]))
+
     def _freeze(self, message: dict[str, Any]) -> None:
         still.freeze(frozen=bool(message["frozen"]))
 
@@ -189,7 +192,7 @@ class Agent:
     _ACTIONS: dict[str, Callable[[Agent, dict[str, Any]], dict[str, Any] | None]] = {
         "boot": _boot, "rehearse": _rehearse, "exec": _exec, "signal": _signal, "resize": _resize, "clock": _clock,
         "visit": _visit, "freeze": _freeze, "top": _top, "stats": _stats, "connect": _connect, "disconnect": _disconnect,
-        "limit": _limit,
+        "limit": _limit, "hosts": _hosts,
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from bothy.keeper.loop import IN, PRI, Loop
 from bothy.keeper.model import SPEC, ExecPlan, KeeperPlan
 from bothy.keeper.processes import Streams
 from bothy.linux import channel
+from bothy.linux.hosts import HostsChange
 from bothy.linux.links import Attachment, Interface
 from bothy.oci.runtime import Resources
 
@@ -152,6 +153,9 @@ class ContainerWorkload:
             channel.send(sock, {})
 
         helpers.await_message(self._loop, helpers.fork(work), lambda _message, _fds: done({}), done)
+
+    def hosts(self, change: HostsChange, done: wall.Done) -> None:
+        raise StageError("hosts", "a container's hosts file is the daemon's to change")
 
     def watch_oom(self, call: Callable[[], None]) -> None:
         """Call whenever memory has run out inside: a moment later, when the kernel has had time to kill."""

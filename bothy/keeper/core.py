@@ -26,6 +26,7 @@ from bothy.keeper.model import Client, ExecPlan, Exit, KeeperPlan
 from bothy.keeper.sessions import Session
 from bothy.keeper.workload import Process, Workload
 from bothy.linux import channel
+from bothy.linux.hosts import HostsChange
 from bothy.linux.links import Attachment, Interface
 from bothy.oci.runtime import Resources
 
@@ -248,6 +249,10 @@ class Keeper:
         interface = PLAIN.from_data(Interface, heir) if heir else None
         self._wall.disconnect(str(request.message["link"]), interface, self._answer(request))
 
+    def _hosts(self, request: Request) -> None:
+        self._running()
+        self._wall.hosts(PLAIN.from_data(HostsChange, request.message.get("change")), self._answer(request))
+
     def _status(self, request: Request) -> None:
         execs = [{"exec": name, "pid": s.process.pid} for name, s in self._execs.items() if s.process is not None and not s.over]
         process = self._main.process
@@ -400,6 +405,7 @@ class Keeper:
         "update": _update,
         "connect": _connect,
         "disconnect": _disconnect,
+        "hosts": _hosts,
         "status": _status,
     }
 

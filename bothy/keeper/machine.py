@@ -27,6 +27,7 @@ from bothy.keeper.monitor import Monitor
 from bothy.keeper.questions import Questions
 from bothy.keeper.resizing import Limits
 from bothy.keeper.stillness import Stillness
+from bothy.linux.hosts import HostsChange
 from bothy.linux.links import Attachment, Interface
 from bothy.machines import launch, qmp, wire
 from bothy.machines.launch import Clone
@@ -34,7 +35,7 @@ from bothy.machines.model import MachinePlan
 from bothy.oci.runtime import DeviceRule, Memory, Pids, Resources
 
 START_LIMIT = 60.0  # seconds until the program runs; a quarter of one on an idle host
-CABLING_LIMIT = 10.0  # seconds for a guest to show or hide a network card
+CHANGE_LIMIT = 10.0  # seconds for a guest to show or hide a network card, or to change a file
 KILL_LIMIT = 8.0  # seconds for a guest whose programs are killed to write what they wrote to its disk
 _READ = 256 * 1024
 _CROWDED = 256 * 1024
@@ -111,7 +112,7 @@ class MachineWorkload:
             group = self._cgroup.fork_fd()
             clone = launch.launch(self._plan, self._folder, self._cgroup.join, cgroup=group, ahead=ahead)
         self._clone = clone
-        self._cabling = Cabling(self._loop, clone, lambda message, reply: self.ask(message, reply, limit=CABLING_LIMIT))
+        self._cabling = Cabling(self._loop, clone, lambda message, reply: self.ask(message, reply, limit=CHANGE_LIMIT))
         self._loop.child(clone.pid, self._qemu_ended)
         self._loop.watch(clone.agent.fileno(), IN, self._agent_event)
         self._loop.watch(clone.words, IN, self._words_event)
@@ -211,6 +212,10 @@ class MachineWorkload:
         cabling = self._cabling
         assert cabling is not None
         self._while_it_runs(done, lambda told: cabling.disconnect(link, heir, told))
+
+    def hosts(self, change: HostsChange, done: wall.Done) -> None:
+        message = {"op": "hosts", "change": vars(change)}
+        self._while_it_runs(done, lambda told: self.ask(message, told, limit=CHANGE_LIMIT))
 
     def _while_it_runs(self, done: wall.Done, change: Callable[[wall.Done], None]) -> None:
         """Something that the guest has to do, and does also for a machine that is paused: it goes on for it."""

@@ -16,6 +16,7 @@ back. A request has `op` and `seq`; the answer has the same `seq` and either `ok
       │ top {args}                  stats {}                          │  ok {titles, processes}; ok {cpu_stats, …}
       │ connect {attachment: Attachment}                              │  one more interface, with its routes
       │ disconnect {link, heir: Interface?}                           │  and one less; the heir gets its routes from then on
+      │ hosts {change: HostsChange}                                   │  lines of the hosts file (machines only)
       │ status {}                                                     │  ok {pid, started, paused, oom, execs: [{exec, pid}],
       │                                                               │  ended: [{exec, code}]}; pid 0: not started yet; ended:
       │                                                               │  the execs that ended last

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bothy.keeper.model import ExecPlan
+from bothy.linux.hosts import HostsChange
 from bothy.linux.links import Attachment, Interface
 from bothy.oci.runtime import Resources
 
@@ -122,6 +123,9 @@ class Workload(Protocol):
 
     def disconnect(self, link: str, heir: Interface | None, done: Done) -> None:
         """Take away the interface that leads to `link`, if it is there; then give `heir`, which is there, its routes."""
+
+    def hosts(self, change: HostsChange, done: Done) -> None:
+        """Change the hosts file inside. Machines only."""
 
     def oom_count(self) -> int:
         """How often the kernel has killed inside for want of memory; valid until `close`."""

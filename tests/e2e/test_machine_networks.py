@@ -59,13 +59,22 @@ def test_two_networks_at_create(nets: TestEngine) -> None:
 def test_connected_and_disconnected_while_it_runs(nets: TestEngine) -> None:
     start(nets)
     peer = address(nets, "peer", "t-net2")
+
+    def hosts() -> str:
+        return nets("exec", "t-vm", "cat", "/etc/hosts").ok().out
+
+    nets("exec", "t-vm", "sh", "-c", "echo 192.0.2.1 mine >> /etc/hosts").ok()
     for _ in range(2):
         nets("network", "connect", "t-net2", "t-vm").ok()
         assert cards(nets) == ["eth0", "eth1", "lo"]
+        own = address(nets, "t-vm", "t-net2")
+        await_(lambda own=own: f"{own}\t" in hosts(), "its new address in its hosts file")
         assert pings(nets, "t-vm", peer)
         assert pings(nets, "peer", address(nets, "t-vm", "t-net2"))
         nets("network", "disconnect", "t-net2", "t-vm").ok()
         assert cards(nets) == ["eth0", "lo"]
+        await_(lambda own=own: own not in hosts(), "its old address to go")
+    assert "192.0.2.1 mine" in hosts()
     nets("network", "disconnect", "bridge", "t-vm").ok()
     assert cards(nets) == ["lo"]
     nets("network", "connect", "t-net2", "t-vm").ok()

@@ -265,9 +265,10 @@ def test_another_containers_network(engine: TestEngine, settled: TestEngine) -> 
     assert "No such container" in engine("start", "t-side").err
 
 
-def test_links(engine: TestEngine, settled: TestEngine) -> None:
+def test_links(bothy: Walled) -> None:
+    engine = bothy.engine
     engine("run", "-d", "--name", "t-db", "busybox", "sleep", "600").ok()
-    engine("run", "-d", "--name", "t-app", "--link", "t-db:database", "busybox", "sleep", "600").ok()
+    bothy("run", "-d", "--name", "t-app", "--link", "t-db:database", "busybox", "sleep", "600").ok()
 
     def told() -> list[list[str]]:
         lines = engine("exec", "t-app", "cat", "/etc/hosts").ok().out.splitlines()
@@ -279,7 +280,7 @@ def test_links(engine: TestEngine, settled: TestEngine) -> None:
     engine("restart", "-t", "0", "t-db").ok()
     again = engine.inspect("t-db")["NetworkSettings"]["IPAddress"]
     assert again != address
-    assert told() == [[again, "database"]]
+    await_(lambda: told() == [[again, "database"]], "the new address")
     assert "could not get container for t-none" in engine("run", "--rm", "--link", "t-none", "busybox", "true").err
     engine("stop", "-t", "0", "t-db", "t-app").ok()
     assert "Cannot link to a non running container: /t-db" in engine("start", "-a", "t-app").err

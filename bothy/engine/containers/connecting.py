@@ -13,6 +13,7 @@ from bothy.engine.hall import Hall
 from bothy.engine.model import EndpointConfig, NetworkingConfig, Status, Wall
 from bothy.engine.workloads import Live
 from bothy.errors import BothyError, Conflict, Forbidden, Invalid, NotFound
+from bothy.linux.hosts import HostsChange
 from bothy.linux.links import Attachment, Interface
 from bothy.log import logger
 from bothy.networks.model import Network
@@ -44,7 +45,8 @@ async def connect(hall: Hall, live: Live, found: Network, wanted: EndpointConfig
         except BaseException:
             hall.networks.release(live.id, found.id)
             raise
-        hosts.change(hall, live.record, add=[(address, network.own_names(live.record)) for address in lease.addresses])
+        names = " ".join(network.own_names(live.record))
+        hosts.change(hall, live, HostsChange(add=[f"{address}\t{names}" for address in lease.addresses]))
         network.announce(hall, live.record, "connect", network.endpoint(lease))
 
 
@@ -74,7 +76,7 @@ async def disconnect(hall: Hall, live: Live, found: Network, *, force: bool) -> 
             _log.warning("%s was taken off %s by force: %s", record.name, found.name, exc)
         hall.networks.release(live.id, found.id)
         _settle(hall, live, networking)
-        hosts.change(hall, live.record, remove=lambda address, _: address in lease.addresses)
+        hosts.change(hall, live, HostsChange(drop_addresses=list(lease.addresses)))
         network.announce(hall, live.record, "disconnect", network.endpoint(lease))
 
 

@@ -1,39 +1,25 @@
-"""The hosts file of a container that runs: lines of ours come and go. A machine has a file of its own, which stays as it is."""
+"""The hosts file of a workload that runs: a container's is on this host, a machine's guest changes its own."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-
 from bothy.engine.hall import Hall
-from bothy.engine.model import Wall, Workload
+from bothy.engine.model import Wall
+from bothy.engine.workloads import Live
+from bothy.linux import hosts
+from bothy.linux.hosts import HostsChange
 from bothy.log import logger
 
 _log = logger("engine")
-_MAX_FILE = 1 << 20
 
 
-def change(
-    hall: Hall, record: Workload, *, add: Iterable[tuple[str, Sequence[str]]] = (), remove: Callable[[str, str], bool] | None = None
-) -> None:
-    """Add (address, names), and take away the lines for whose address and names `remove` is true.
-
-    The file is changed in place, for it is mounted; the container writes it too, so nothing is expected of it. Failures are logged.
-    """
-    if record.wall is Wall.VM:
+def change(hall: Hall, live: Live, wanted: HostsChange) -> None:
+    """Done at once for a container, soon for a machine. Failures are logged: the names are served by DNS too."""
+    if live.record.wall is Wall.VM:
+        if live.keeper is not None:
+            hall.background(live.keeper.hosts(wanted), f"the hosts file of {live.id[:12]}")
         return
-    path = f"{hall.paths.container(record.id)}/hosts"
+    path = f"{hall.paths.container(live.id)}/hosts"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            lines = os.read(fd, _MAX_FILE).decode(errors="surrogateescape").splitlines()
-            if remove is not None:
-                lines = [line for line in lines if not remove(*line.partition("\t")[::2])]
-            lines += [f"{address}\t{' '.join(names)}" for address, names in add]
-            data = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
-            os.pwrite(fd, data, 0)
-            os.ftruncate(fd, len(data))
-        finally:
-            os.close(fd)
+        hosts.change(path, wanted)
     except OSError as exc:
         _log.warning("%s was not changed: %s", path, exc)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bothy.engine.containers import hosts
 from bothy.engine.hall import Hall
 from bothy.engine.model import HostConfig, NetworkingConfig, Workload
+from bothy.engine.workloads import Live
 from bothy.errors import Conflict, Invalid, NotFound
+from bothy.linux.hosts import HostsChange
 from bothy.networks.catalog import DEFAULT
 
 Lines = list[tuple[str, list[str]]]
@@ -45,13 +47,13 @@ def refresh(hall: Hall, started: Workload) -> None:
         if not wanted or live.keeper is None or record.id == started.id:
             continue
         found = [line for text, network in wanted for line in _lines(hall, text, network)]
-        _replace(hall, record, found)
+        _replace(hall, live, found)
 
 
-def _replace(hall: Hall, record: Workload, found: Lines) -> None:
-    names = {" ".join(line[1]) for line in found}
-    new = [line for number, line in enumerate(found) if line not in found[:number]]
-    hosts.change(hall, record, add=new, remove=lambda _, there: there in names)
+def _replace(hall: Hall, live: Live, found: Lines) -> None:
+    names = list(dict.fromkeys(" ".join(names) for _, names in found))
+    new = list(dict.fromkeys(f"{address}\t{' '.join(names)}" for address, names in found))
+    hosts.change(hall, live, HostsChange(add=new, drop_names=names))
 
 
 def _wanted(record: Workload) -> list[tuple[str, str]]:
