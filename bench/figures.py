@@ -237,6 +237,7 @@ def memory(bench: Bench) -> None:
     bench.add(Figure("idle engine (bothyd + spawner), PSS", idle, 60, "MB", "60 MB", {"bothy": [idle]}))
     quiet(bothy.run("--rm"))
     before = settled_pss(own)
+    bench.note("the same after a run, with its name server", before, "MB", {"bothy": [before]})
     count = 20
     names = [output(bothy.run("-d", command=("sleep", "600"))) for _ in range(count)]
     each = (settled_pss(own) - before) / count
