@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,23 @@ from bothy.networks.dns.zone import Zone
 Answer = Callable[[bytes], bytes | None]
 PATIENCE = 5.0
 NETWORK = {"id": "n", "name": "net", "gateways": ["127.0.0.1"], "subnets": ["127.0.0.0/8"], "internal": False}
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Sockets for datagrams and for streams at one port of the loopback, which was free for both."""
+    while True:
+        datagrams, stream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+        datagrams.bind(("127.0.0.1", 0))
+        try:
+            stream.bind(datagrams.getsockname())
+        except OSError as exc:
+            datagrams.close()
+            stream.close()
+            if exc.errno != errno.EADDRINUSE:
+                raise
+        else:
+            stream.listen()
+            return datagrams, stream
 
 
 class House:
@@ -43,11 +61,7 @@ class House:
         self.refreshed += 1
 
     def serve(self, network: dict[str, object]) -> tuple[str, int]:
-        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        datagrams.bind(("127.0.0.1", 0))
-        stream = socket.socket()
-        stream.bind(datagrams.getsockname())
-        stream.listen()
+        datagrams, stream = pair()
         self.server.serve(self.zone.put_network(network), [datagrams, stream])
         address: tuple[str, int] = datagrams.getsockname()
         return address
