@@ -75,11 +75,12 @@ def timed(argv: list[str]) -> float:
 
 
 def in_turn(makers: Mapping[str, Callable[[], float]], rounds: int, warm: int = 2) -> dict[str, list[float]]:
-    """Call each maker once a round, in turn; the first `warm` rounds are thrown away."""
+    """Call each maker once a round, in turn, every other round in reverse, for who comes first finds another host than who comes
+    second; the first `warm` rounds are thrown away."""
     samples: dict[str, list[float]] = {who: [] for who in makers}
     for number in range(rounds + warm):
-        for who, make in makers.items():
-            took = make()
+        for who in list(makers) if number % 2 == 0 else reversed(list(makers)):
+            took = makers[who]()
             if number >= warm:
                 samples[who].append(took)
     return samples

@@ -14,15 +14,19 @@ from bothy.errors import Conflict, Unavailable
 def shutdown(context: Context, flags: Values) -> int:
     """End the daemon and wait until it has ended: it holds its lock file (flock(2)) for as long as it lives.
 
-    It is not started for this. Raises Conflict where everything should go while workloads run, Failure where its lock is elsewhere.
+    It is started for this only where something may be left of it that is to go: workloads run, and networks stay, without a daemon.
+    Raises Conflict where everything should go while workloads run, Failure where its lock is elsewhere.
     """
     from bothy.api.client import Client
 
     path = context.client.socket_path
-    client = Client(path)
+    thorough = flags.on("teardown") or flags.on("force")
+    client = context.client if thorough else Client(path)
     try:
         running = [str(workload["Names"][0]).removeprefix("/") for workload in client.request("GET", "/containers/json").json()]
     except Unavailable:
+        if thorough:
+            raise
         return 0
     if flags.on("force"):
         for name in running:

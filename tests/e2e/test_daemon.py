@@ -147,6 +147,20 @@ def test_teardown_leaves_no_trace_on_the_host(another: Callable[..., TestEngine]
     assert sorted(entry.name for entry in engine.run_folder.iterdir()) == ["daemon.lock", "daemon.log", "keepers", "start.lock"]
 
 
+def test_teardown_of_an_engine_whose_daemon_has_ended(another: Callable[..., TestEngine]) -> None:
+    engine = another()
+    engine("image", "bootstrap", "busybox").ok()
+    engine("run", "-d", "--name", "d-on", "busybox", "sleep", "300").ok()
+    pid, bridge = engine.inspect("d-on")["State"]["Pid"], bridge_of(engine)
+    engine("system", "shutdown").ok()
+    await_(lambda: "bothyd" not in engine.processes().values(), "the daemon's end")
+    assert Path(f"/proc/{pid}").exists()
+    engine("system", "shutdown", "--teardown", "--force").ok()
+    await_(lambda: reap() or not engine.processes(), "the engine's processes to end")
+    assert not Path("/sys/class/net", bridge).exists()
+    await_(lambda: reap() or not Path(f"/proc/{pid}").exists(), "the workload's end")
+
+
 def test_by_hand_and_ended_by_a_signal(another: Callable[..., TestEngine]) -> None:
     engine = another()
     flags = ["--root", str(engine.root), "--run", str(engine.run_folder)]
