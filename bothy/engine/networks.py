@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from bothy.engine import filters as matching
@@ -143,11 +144,15 @@ class Networks:
 
     def _changed(self) -> None:
         if self._hall.networks.disturbed() and self._due is None:
-            self._due = asyncio.get_running_loop().call_later(_SETTLING, self._repair)
+            self._repair(self._hall.networks.mend)  # each moment without our rules is one without published ports and names
+            self._due = asyncio.get_running_loop().call_later(_SETTLING, self._settled)
 
-    def _repair(self) -> None:
+    def _settled(self) -> None:
         self._due = None
+        self._repair(self._hall.networks.reconcile)
+
+    def _repair(self, how: Callable[[], None]) -> None:
         try:
-            self._hall.networks.reconcile()
+            how()
         except (BothyError, OSError) as exc:
             _log.error("the network rules could not be repaired: %s", exc)

@@ -1,7 +1,8 @@
 """Host ports: which are asked for, which are free, who has them.
 
 A published port is reserved by a listening socket (bound, for udp) that the daemon holds and never reads: the kernel then tells
-everyone else that the port is taken, and tells us if it was. Traffic does not reach that socket: it is rewritten before.
+everyone else that the port is taken, and tells us if it was. Traffic does not reach that socket: it is rewritten before. Where
+somebody has taken our rules away it does, until they are back; then `refuse_waiting` ends what would wait for ever.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 import random
 import re
 import socket
+import struct
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 
 from bothy.errors import Conflict, Forbidden, Invalid, Unavailable, Unsupported
@@ -20,6 +22,7 @@ from bothy.networks.model import PortRequest, Published
 
 FREE_PORTS = range(49153, 65536)
 ANY, ANY6 = "0.0.0.0", "::"
+_RESET = struct.pack("ii", 1, 0)  # close(2) resets the connection (SO_LINGER, socket(7))
 _KINDS = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -77,6 +80,17 @@ class Ports:
     def holders(self) -> dict[Published, tuple[str, bool]]:
         """Every published port with the workload that it is of, and whether it is held here, so that nobody else can have it."""
         return {port: (workload, holder is not None) for port, (workload, holder) in self._held.items()}
+
+    def refuse_waiting(self) -> None:
+        """Reset the connections that have come to the holders themselves: their clients may try again."""
+        for _, holder in self._held.values():
+            if holder is None or not holder.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                continue
+            with suppress(OSError):  # EAGAIN: there are no more
+                while True:
+                    waiting, _ = holder.accept()
+                    waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    waiting.close()
 
     def reserve(self, workload: str, requests: Sequence[PortRequest], *, ipv6: bool = False) -> list[Published]:
         """Reserve all of them for `workload`, beside what it has, or none. Returns them; with `ipv6` those of any address twice.
@@ -211,6 +225,7 @@ def _bind(port: Published) -> socket.socket | None:
         holder.bind((port.host_ip, port.host_port))
         # not for IPv6: what goes to ::1 is not rewritten, and has to be refused, not accepted by a socket that nobody reads
         if kind == socket.SOCK_STREAM and family == socket.AF_INET:
+            holder.setblocking(False)
             holder.listen(1)  # without it another socket with SO_REUSEADDR could still be bound beside this one
     except BaseException:
         holder.close()

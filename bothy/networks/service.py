@@ -269,11 +269,16 @@ class Networks:
                 self._ensure(network, rebuild=False)
         if not self._ready:
             return
-        if not self._rules.is_right():
-            self._rules.rebuild()
+        self.mend()
         foreign.open_chains(self._nft, self._bridges(), ipv6=self._has_ipv6())
         wanted = {lease.link for lease in self.leases()}
         links.delete_links(bridge.stray_links(self._bridges(), wanted))
+
+    def mend(self) -> None:
+        """Have our tables be as they should: what can be done at once where somebody has taken rules away, before `reconcile`."""
+        if self._ready and not self._rules.is_right():
+            self._rules.rebuild()
+            self._ports.refuse_waiting()
 
     def watch(self) -> int:
         """A descriptor that becomes readable when anybody changes a firewall of this host; then ask `disturbed`.

@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from bothy.paths import Paths
 from tests.e2e.conftest import Walled
 from tests.support.engine import await_
 
@@ -179,3 +180,18 @@ def test_bad_port_flags(bothy: Walled, flag: str) -> None:
     done = bothy("run", "--rm", "-p", flag, "busybox", "true")
     assert done.code == 125
     assert flag in done.err or flag.split(":")[0] in done.err
+
+
+@pytest.mark.parametrize("damage", ["delete table ip {scope}", "flush map ip {scope} published", "flush chain ip {scope} output"])
+def test_rules_that_somebody_takes_away_come_back(bothy: Walled, damage: str) -> None:
+    port, engine = free_port(), bothy.engine
+    scope = Paths(engine.root, engine.run_folder).scope
+    bothy("run", "-d", "--name", "t-back", "--hostname", "back", "-p", f"{port}:80", "busybox", "sh", "-c", SERVE).ok()
+    gateway = engine.inspect("t-back")["NetworkSettings"]["Gateway"]
+    await_(lambda: fetch(f"http://127.0.0.1:{port}/") == "hello from back\n", "the published port", timeout=60)
+    subprocess.run(["nft", damage.format(scope=scope)], check=True)
+    await_(lambda: fetch(f"http://127.0.0.1:{port}/") == "hello from back\n", "the port by loopback")
+    assert fetch(f"http://{gateway}:{port}/") == "hello from back\n"
+    assert bothy("exec", "t-back", "wget", "-qO-", f"http://{gateway}:{port}/").ok().out == "hello from back\n"
+    assert bothy("exec", "t-back", "nslookup", "t-back").code == 0
+    bothy("rm", "-f", "t-back").ok()

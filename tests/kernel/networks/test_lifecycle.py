@@ -118,6 +118,10 @@ def test_a_damaged_table_is_built_anew(world: World, networks: Networks, paths: 
     assert select.select([fd], [], [], 1)[0] == [fd]
     assert networks.disturbed()
     assert not networks.disturbed()
+    networks.mend()
+    assert nft("list", "table", "ip", paths.scope) == before
+    assert not networks.disturbed()
+    nft(damage.replace("SCOPE", paths.scope))
     networks.reconcile()
     assert nft("list", "table", "ip", paths.scope) == before
     nft(damage.replace("SCOPE", paths.scope))
